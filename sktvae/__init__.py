@@ -1,0 +1,31 @@
+"""sktvae: the tabular variational autoencoder as a scikit-learn estimator."""
+
+__version__ = "0.1.0"
+
+from sktvae._codecs import CategoryCodec, ModeCodec, QuantileCodec
+from sktvae._encoder import TableEncoder
+from sktvae._synthesizer import TVAESynthesizer
+
+#: The configuration of Xu et al. (2019): ``TVAESynthesizer(**XU2019)`` is the TVAE of the paper.
+XU2019 = {
+    "embedding_dim": 128,
+    "compress_dims": (128, 128),
+    "decompress_dims": (128, 128),
+    "decoder": "independent",
+    "numerical": "modes",
+    "loss_factor": 2.0,
+    "l2scale": 1e-5,
+    "learning_rate": 1e-3,
+    "batch_size": 500,
+    "epochs": 300,
+    "early_stopping": False,
+}
+
+__all__ = [
+    "XU2019",
+    "CategoryCodec",
+    "ModeCodec",
+    "QuantileCodec",
+    "TVAESynthesizer",
+    "TableEncoder",
+]
