@@ -1,10 +1,9 @@
 """sktvae: the tabular variational autoencoder as a scikit-learn estimator."""
 
-__version__ = "0.1.0"
-
 from sktvae._codecs import CategoryCodec, ModeCodec, QuantileCodec
 from sktvae._encoder import TableEncoder
 from sktvae._synthesizer import TVAESynthesizer
+from sktvae._version import __version__
 
 #: The configuration of Xu et al. (2019): ``TVAESynthesizer(**XU2019)`` is the TVAE of the paper.
 XU2019 = {
@@ -28,4 +27,5 @@ __all__ = [
     "QuantileCodec",
     "TVAESynthesizer",
     "TableEncoder",
+    "__version__",
 ]

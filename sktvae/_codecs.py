@@ -70,7 +70,7 @@ class _Codec(TransformerMixin, BaseEstimator):
                 "found a missing value, and fit saw none. Fill it, or fit on a table that has "
                 "missing values in this column too"
             )
-        return np.column_stack(self._transform(column))
+        return np.column_stack(self._transform(column)).astype(float)
 
     def inverse_transform(self, Z):
         """Decode codes and numbers.
@@ -362,7 +362,7 @@ class ModeCodec(_NumberCodec):
     def _fit_sorted(self, x):
         self._low, self._high = x[:2].mean(), x[-2:].mean()
         ranks = np.linspace(0, len(x) - 1, min(len(x), self.max_samples)).astype(int)
-        some = x[ranks]
+        some = np.resize(x[ranks], max(len(ranks), 2))  # the mixture wants two
         centre, spread = some.mean(), some.std()
         spread = spread if spread > 0 else 1.0
         mixture = BayesianGaussianMixture(
@@ -413,7 +413,9 @@ class QuantileCodec(_NumberCodec):
     range. A column whose bins are few has one head, others a coarse and a fine one.
 
     A number that `fit` has not seen is encoded by its place between those it has seen; beyond the
-    range, as the nearest end.
+    range, as the nearest end. For `log_density` a value that occurs `c` times leaves one part in
+    ``c + 1`` of its mass to the unseen values that are encoded as it, so that a likelihood is
+    finite for every number in the range and still sums to one.
 
     Parameters
     ----------
@@ -506,6 +508,7 @@ class QuantileCodec(_NumberCodec):
         self.mass_ = np.bincount(cell, weights=counts) / counts.sum()
         self.bins_ = bins[first]
         self._low, self._high = values[0], values[-1]
+        self._n_samples = int(counts.sum())
 
     @property
     def _start(self):
@@ -566,12 +569,22 @@ class QuantileCodec(_NumberCodec):
         cell = self._cell(np.clip(np.where(absent, self._filler, x), self._low, self._high))
         begin, end = self._bin_span(self.bins_[cell])
         share = self.mass_[cell] / (end - begin)
-        width = self.edges_[cell + 1] - self.edges_[cell]
-        stretch = np.isnan(self.values_[cell])
-        per_unit = np.divide(self._step, width, out=np.ones(len(x)), where=stretch & (width > 0))
-        if self.decimals_ is not None:
-            per_unit = np.minimum(per_unit, 1.0)
-        return np.where(absent, 0.0, np.log(share * per_unit))
+        width = (self.edges_[cell + 1] - self.edges_[cell]) / self._step
+        if self.decimals_ is None:
+            others = np.where(width > 0, width, 0.0)
+        else:
+            others = np.maximum(np.round(width) - 1, 0)
+        value = self.values_[cell]
+        stretch = np.isnan(value)
+        count = self.mass_[cell] * self._n_samples
+        within = np.where(
+            x == value,
+            np.where(others > 0, count / (count + 1), 1.0),
+            1 / ((count + 1) * np.where(others > 0, others, 1.0)),
+        )
+        spread = 1 / np.where(width > 0, width, 1.0)
+        within[stretch] = (spread if self.decimals_ is None else np.minimum(spread, 1))[stretch]
+        return np.where(absent, 0.0, np.log(share * within))
 
 
 def _single_column(X):

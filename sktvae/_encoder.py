@@ -135,7 +135,8 @@ class TableEncoder(TransformerMixin, _BaseComposition):
         self._set_params("_named", **params)
         return self
 
-    @_fit_context(prefer_skip_nested_validation=True)
+    # prefer_skip_nested_validation=False: a codec of the user's validates its own parameters.
+    @_fit_context(prefer_skip_nested_validation=False)
     def fit(self, X, y=None):
         """Look at the table, choose a codec for each column and fit it.
 

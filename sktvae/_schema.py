@@ -16,6 +16,7 @@ from sklearn.utils.validation import check_array
 
 # Integers beyond this are not exact in float64, in which all numbers are modelled.
 _LARGEST_INTEGER = 2**53
+_TIME_KINDS = {"M": "datetime", "m": "timedelta"}  # by the letter of numpy's dtype
 _TIME_UNITS = ("D", "h", "m", "s", "ms", "us", "ns")
 
 
@@ -29,8 +30,11 @@ class Column:
         The label; ``x0``, ``x1``, ... where the table has none.
     kind : {"number", "category", "datetime", "timedelta"}
         Everything but "category" is modelled as a float64 number.
-    dtype : dtype
-        As found, and as given back.
+    dtype_name : str
+        As found, and as given back; `dtype` is the dtype itself. Plain values are kept, and not
+        pandas objects, so that a model can be saved with skops too.
+    categories : tuple or None
+        (values, dtype name, ordered) of the category dtype.
     unit : str or None
         For times, the coarsest of day, hour, ..., nanosecond in which every value is whole.
     integer : bool
@@ -41,26 +45,37 @@ class Column:
 
     name: Hashable
     kind: str
-    dtype: Any
+    dtype_name: str
     unit: str | None = None
     integer: bool = False
     missing: Any = None
+    categories: tuple | None = None
+
+    @property
+    def dtype(self):
+        if self.categories is None:
+            return pd.api.types.pandas_dtype(self.dtype_name)
+        values, dtype_name, ordered = self.categories
+        return pd.CategoricalDtype(pd.Index(list(values), dtype=dtype_name), ordered)
 
     @classmethod
     def learn(cls, name, series):
-        dtype = series.dtype
-        if isinstance(dtype, pd.CategoricalDtype) or pd.api.types.is_bool_dtype(dtype):
-            return cls(name, "category", dtype)
+        dtype, dtype_name = series.dtype, str(series.dtype)
+        if isinstance(dtype, pd.CategoricalDtype):
+            values = dtype.categories
+            categories = (tuple(values), str(values.dtype), dtype.ordered)
+            return cls(name, "category", dtype_name, categories=categories)
+        if pd.api.types.is_bool_dtype(dtype):
+            return cls(name, "category", dtype_name)
         if pd.api.types.is_complex_dtype(dtype):
             raise ValueError(f"Complex data not supported: column {name!r} is {dtype}.")
         if pd.api.types.is_numeric_dtype(dtype):
-            return cls(name, "number", dtype)
-        for kind in ("datetime", "timedelta"):
-            if dtype.kind == kind[0].replace("d", "M").replace("t", "m"):
-                return cls(name, kind, dtype, unit=_coarsest_unit(series))
+            return cls(name, "number", dtype_name)
+        if dtype.kind in _TIME_KINDS:
+            return cls(name, _TIME_KINDS[dtype.kind], dtype_name, unit=_coarsest_unit(series))
         if dtype == object:
             return cls._learn_objects(name, series)
-        return cls(name, "category", dtype)
+        return cls(name, "category", dtype_name)
 
     @classmethod
     def _learn_objects(cls, name, series):
@@ -68,7 +83,9 @@ class Column:
         present = series.to_numpy()[~absent]
         missing = series.to_numpy()[absent][0] if absent.any() else None
         _check_hashable(name, series, absent)
-        families = {_family(type(v)): v for v in reversed(present)}
+        families = {}
+        for value in present:
+            families.setdefault(_family(type(value)), value)
         if len(families) > 1:
             some = " and ".join(f"{v!r} ({type(v).__name__})" for v in list(families.values())[:2])
             raise TypeError(
@@ -79,8 +96,8 @@ class Column:
             raise ValueError(f"Complex data not supported: column {name!r} holds {present[0]!r}.")
         if numbers.Real in families:
             integer = all(isinstance(v, numbers.Integral) for v in present)
-            return cls(name, "number", series.dtype, integer=integer, missing=missing)
-        return cls(name, "category", series.dtype, missing=missing)
+            return cls(name, "number", "object", integer=integer, missing=missing)
+        return cls(name, "category", "object", missing=missing)
 
     def read(self, series):
         """Plain values of this column: float64 with NaN, or a Series of categories."""
@@ -126,23 +143,23 @@ class Column:
 
     def write(self, values):
         """A Series as the user had it, from plain values."""
-        name, dtype = None, self.dtype
+        dtype = self.dtype
         if self.kind == "category":
             if isinstance(dtype, pd.CategoricalDtype):
-                return pd.Series(pd.Categorical(values, dtype=dtype), name=name)
+                return pd.Series(pd.Categorical(values, dtype=dtype))
             values = np.asarray(values, dtype=object)
             if dtype == object:
                 absent = pd.isna(values)
                 if absent.any():
                     values = values.copy()
                     values[absent] = self.missing
-                return pd.Series(values, dtype=object, name=name)
-            return pd.Series(values, name=name, dtype=object).astype(dtype)
+                return pd.Series(values, dtype=object)
+            return pd.Series(values, dtype=object).astype(dtype)
         values = np.asarray(values, dtype=float)
         absent = np.isnan(values)
         if self.kind != "number":
             ticks = np.rint(np.where(absent, 0, values)).astype("int64")
-            stamp = pd.Series(ticks.astype(f"{self._numpy_kind()}8[{self.unit}]"))
+            stamp = pd.Series(ticks.astype(f"{self.kind}64[{self.unit}]"))
             stamp = stamp.where(~absent)
             if isinstance(dtype, pd.DatetimeTZDtype):
                 stamp = stamp.dt.tz_localize("UTC").dt.tz_convert(dtype.tz)
@@ -151,15 +168,12 @@ class Column:
             plain = np.rint(np.where(absent, 0, values)).astype("int64") if self.integer else values
             plain = plain.astype(object)
             plain[absent] = self.missing
-            return pd.Series(plain, dtype=object, name=name)
+            return pd.Series(plain, dtype=object)
         if pd.api.types.is_integer_dtype(dtype):
             whole = pd.array(np.rint(np.where(absent, 0, values)).astype("int64"), dtype="Int64")
             whole[absent] = pd.NA
-            return pd.Series(whole, name=name).astype(dtype)
-        return pd.Series(values, name=name).astype(dtype)
-
-    def _numpy_kind(self):
-        return "M" if self.kind == "datetime" else "m"
+            return pd.Series(whole).astype(dtype)
+        return pd.Series(values).astype(dtype)
 
 
 @dataclass(frozen=True)
@@ -168,7 +182,7 @@ class TableSchema:
 
     container: str
     columns: tuple[Column, ...]
-    dtype: Any = None  # of a numpy array; None for a DataFrame
+    dtype: str | None = None  # of a numpy array
     named: bool = False  # whether the user named the columns
 
     @classmethod
@@ -277,7 +291,7 @@ def _as_frame(X, min_samples=1):
     frame = pd.DataFrame(array, columns=[f"x{i}" for i in range(array.shape[1])])
     if array.dtype.kind in "US":
         frame = frame.astype(object)
-    return frame, "numpy", array.dtype
+    return frame, "numpy", array.dtype.str
 
 
 def _labels(names):

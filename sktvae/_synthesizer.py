@@ -16,10 +16,10 @@ from sklearn.base import (
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-import sktvae
 from sktvae._encoder import TableEncoder, seed_of
 from sktvae._training import train
 from sktvae._vae import DECODERS, VAE
+from sktvae._version import __version__
 
 # Draws of z per row in `score_samples`, the same for every row.
 _SCORE_DRAWS = 16
@@ -465,14 +465,15 @@ class TVAESynthesizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
         return self.vae_.embedding_dim
 
     def __getstate__(self):
-        return super().__getstate__() | {"_sktvae_version": sktvae.__version__}
+        return super().__getstate__() | {"_sktvae_version": __version__}
 
     def __setstate__(self, state):
+        state = dict(state)
         version = state.pop("_sktvae_version", "unknown")
-        if version != sktvae.__version__:
+        if version != __version__:
             warnings.warn(
                 f"This {type(self).__name__} was saved by sktvae {version} and is loaded by sktvae "
-                f"{sktvae.__version__}; it may not work, or give other results. Fit it again, or "
+                f"{__version__}; it may not work, or give other results. Fit it again, or "
                 f"install sktvae=={version}.",
                 stacklevel=2,
             )

@@ -1,0 +1,27 @@
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test test-fast lint bench
+
+# Installed anew when what is to be installed has changed.
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet -c constraints.txt -e ".[test,demo]"
+	touch $@
+
+demo: .venv/installed
+	$(BIN)/python docs/demo.py demo
+
+test: .venv/installed
+	$(BIN)/python -m pytest -q
+
+test-fast: .venv/installed
+	$(BIN)/python -m pytest -q -m "not slow"
+
+lint: .venv/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+# YARDSTICK: fidelity.py; PEER: the python of its environment; SPLITS: what its `splits` has written.
+bench: .venv/installed
+	$(BIN)/python benchmarks/peer.py $(YARDSTICK) $(SPLITS) adult --peer-python $(PEER)

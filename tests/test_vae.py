@@ -1,0 +1,206 @@
+"""The core against the paper's formulas, written out again in numpy."""
+
+import copy
+import pickle
+
+import numpy as np
+import pytest
+import torch
+
+from sktvae._heads import Categorical, Gaussian, Uniform
+from sktvae._vae import SIGMA_RANGE, VAE, InputLayer, Layout, exponentials, negative_bound
+
+HEADS = [Categorical(3), Gaussian(), Categorical(5), Uniform(), Gaussian(), Categorical(2)]
+
+
+def encoded_rows(n, seed=0):
+    rng = np.random.default_rng(seed)
+    columns = {
+        Categorical: lambda h: rng.integers(0, h.n_categories, n),
+        Gaussian: lambda h: rng.uniform(-1, 1, n),
+        Uniform: lambda h: rng.random(n),
+    }
+    return np.column_stack([columns[type(head)](head) for head in HEADS])
+
+
+@pytest.fixture
+def vae():
+    return VAE(HEADS, 4, (8, 6), (7, 9), "independent", seed=0)
+
+
+def weights(vae):
+    return {name: p.detach().double().numpy() for name, p in vae.named_parameters()}
+
+
+def one_hot_rows(encoded):
+    """The dense rows of the paper: one-hot categories of all heads, then the Gaussian values."""
+    codes = [
+        np.eye(head.n_categories)[encoded[:, j].astype(int)]
+        for j, head in enumerate(HEADS)
+        if isinstance(head, Categorical)
+    ]
+    values = [encoded[:, [j]] for j, head in enumerate(HEADS) if isinstance(head, Gaussian)]
+    return np.hstack(codes + values)
+
+
+def reference(vae, encoded, noise):
+    """mu, std, logvar, reconstruction and KL of each row, from the formulas alone."""
+    w = weights(vae)
+    relu = lambda a: np.maximum(a, 0)
+    x = one_hot_rows(encoded)
+    h = relu(x @ w["encoder.input.weight"] + w["encoder.input.bias"])
+    h = relu(h @ w["encoder.hidden.0.weight"].T + w["encoder.hidden.0.bias"])
+    posterior = h @ w["encoder.posterior.weight"].T + w["encoder.posterior.bias"]
+    mu, logvar = posterior[:, :4], posterior[:, 4:]
+    std = np.exp(logvar / 2)
+    z = mu + std * noise
+    h = relu(z @ w["decoder.hidden.0.weight"].T + w["decoder.hidden.0.bias"])
+    h = relu(h @ w["decoder.hidden.2.weight"].T + w["decoder.hidden.2.bias"])
+    out = h @ w["decoder.output.weight"].T + w["decoder.output.bias"]
+    sigma = w["decoder.sigma"]
+    reconstruction = np.zeros(len(x))
+    start = 0
+    for size in (3, 5, 2):
+        logits = out[:, start : start + size]
+        softmax = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+        reconstruction -= np.log((softmax * x[:, start : start + size]).sum(1))
+        start += size
+    for g in range(2):
+        error = x[:, start + g] - np.tanh(out[:, start + g])
+        reconstruction += error**2 / (2 * sigma[g] ** 2) + np.log(sigma[g]) + np.log(2 * np.pi) / 2
+    kl = -0.5 * (1 + logvar - mu**2 - np.exp(logvar)).sum(1)
+    return mu, std, logvar, reconstruction, kl
+
+
+def test_terms_are_those_of_the_paper(vae):
+    encoded = encoded_rows(50)
+    noise = np.random.default_rng(1).normal(size=(50, 4))
+    with torch.no_grad():
+        for p in vae.parameters():  # weights large enough for every term to matter
+            p.mul_(3)
+        vae.project_()
+    batch, eps = vae.layout.to_batch(encoded), torch.tensor(noise, dtype=torch.float32)
+    mu, std, logvar, reconstruction, kl = reference(vae, encoded, noise)
+    for ours, theirs in zip(vae.encoder(batch), (mu, std, logvar), strict=True):
+        np.testing.assert_allclose(ours.detach(), theirs, atol=1e-5, rtol=1e-5)
+    for ours, theirs in zip(vae(batch, eps), (reconstruction, kl), strict=True):
+        np.testing.assert_allclose(ours.detach(), theirs, atol=1e-5, rtol=1e-5)
+    loss = negative_bound(vae, batch, eps, loss_factor=2)[0]
+    np.testing.assert_allclose(loss.item(), (2 * reconstruction + kl).mean(), rtol=1e-5)
+
+
+@pytest.mark.parametrize("widest", [0, 10_000])
+def test_one_hot_times_linear_is_the_embedding_sum(monkeypatch, widest):
+    """Both ways of computing the input layer equal a plain linear layer on dense rows."""
+    import sktvae._vae as module
+
+    monkeypatch.setitem(vars(module), "_WIDEST_ONE_HOT", widest)
+    layer = InputLayer(Layout(HEADS), 6)
+    encoded = encoded_rows(40)
+    dense = torch.tensor(one_hot_rows(encoded), dtype=torch.float32)
+    ours = layer(Layout(HEADS).to_batch(encoded))
+    torch.testing.assert_close(ours, dense @ layer.weight + layer.bias, atol=1e-6, rtol=1e-5)
+    ours.square().sum().backward()
+    slope = 2 * dense.T @ (dense @ layer.weight + layer.bias)
+    torch.testing.assert_close(layer.weight.grad, slope.detach(), atol=1e-4, rtol=1e-4)
+
+
+def test_gradients_are_those_of_the_formulas():
+    """The closed-form gradients against finite differences, every parameter, missing values too."""
+    heads = [Categorical(3), Gaussian(), Categorical(2)]
+    vae = VAE(heads, 2, (3,), (4,), "independent", seed=1).double()
+    encoded = np.array([[0, 0.5, 1], [2, np.nan, 0], [1, -0.9, 1], [1, 0.1, 0]])
+    batch = vae.layout.to_batch(encoded)
+    noise = torch.randn(4, 2, dtype=torch.double, generator=torch.Generator().manual_seed(0))
+    loss = lambda: negative_bound(vae, batch, noise, 2.0)[0]
+    loss().backward()
+    for name, p in vae.named_parameters():
+        numeric = torch.zeros_like(p)
+        with torch.no_grad():
+            for i in range(p.numel()):
+                for sign in (1, -1):
+                    p.view(-1)[i] += sign * 1e-6
+                    numeric.view(-1)[i] += sign * loss() / 2e-6
+                    p.view(-1)[i] -= sign * 1e-6
+        torch.testing.assert_close(p.grad, numeric, atol=1e-6, rtol=1e-4, msg=name)
+
+
+def test_a_gradient_reaches_every_parameter(vae):
+    batch = vae.layout.to_batch(encoded_rows(200))
+    negative_bound(vae, batch, torch.randn(200, 4), 2.0)[0].backward()
+    for name, p in vae.named_parameters():
+        assert p.grad is not None and (p.grad != 0).any(), name
+
+
+def test_heads_far_apart_do_not_underflow():
+    membership = torch.nn.functional.one_hot(torch.tensor([0, 0, 1, 1])).float()
+    logits = torch.tensor([[500.0, 499.0, -500.0, -501.0]])
+    exp, total, top = exponentials(logits, membership)
+    log_norm = total.log() + top
+    expected = [logits[0, :2].logsumexp(0), logits[0, 2:].logsumexp(0)]
+    torch.testing.assert_close(log_norm[0], torch.stack(expected))
+    assert torch.isfinite(exp).all()
+
+
+def test_sigma_stays_in_its_range(vae):
+    with torch.no_grad():
+        vae.decoder.sigma.copy_(torch.tensor([5.0, -1.0]))
+    vae.project_()
+    np.testing.assert_allclose(vae.decoder.sigma.detach(), SIGMA_RANGE[::-1])
+
+
+def test_draws_follow_the_softmax_and_the_sigma(vae):
+    """Frequencies of 200,000 draws at one z against the decoder's own probabilities."""
+    n = 200_000
+    generator = torch.Generator().manual_seed(0)
+    z = torch.randn(1, 4, generator=generator) * 3
+    with torch.no_grad():
+        vae.decoder.output.weight.mul_(4)
+        vae.decoder.sigma.copy_(torch.tensor([0.05, 0.2]))
+        out = vae.decoder(z)[0]
+    drawn = vae.draw(z.expand(n, 4), generator)
+    start = 0
+    for j, size in ((0, 3), (2, 5), (5, 2)):
+        expected = torch.softmax(out[start : start + size], 0)
+        frequency = np.bincount(drawn[:, j].astype(int), minlength=size) / n
+        np.testing.assert_allclose(frequency, expected, atol=0.005)
+        start += size
+    for g, j in enumerate((1, 4)):
+        free = np.abs(drawn[:, j]) < 1
+        if free.all():
+            np.testing.assert_allclose(drawn[:, j].mean(), torch.tanh(out[10 + g]), atol=0.005)
+            np.testing.assert_allclose(drawn[:, j].std(), vae.decoder.sigma[g].detach(), rtol=0.02)
+    assert drawn[:, 3].min() >= 0 and drawn[:, 3].max() < 1
+    np.testing.assert_allclose(drawn[:, 3].mean(), 0.5, atol=0.005)
+
+
+def test_bound_is_below_and_tightens(vae):
+    """More draws give a higher bound on average (Burda et al. 2016, theorem 1)."""
+    vae = copy.deepcopy(vae).double()
+    batch = vae.layout.to_batch(encoded_rows(300))
+    noise = torch.randn(256, 4, dtype=torch.double, generator=torch.Generator().manual_seed(0))
+    bounds = [
+        np.mean([vae.log_prob_bound(batch, noise[i : i + k]).mean() for i in range(0, 256, k)])
+        for k in (1, 4, 16, 256)
+    ]
+    assert bounds == sorted(bounds)
+    reconstruction, kl = vae(batch, noise[0].expand(300, 4))
+    elbo = np.mean([-(sum(vae(batch, e.expand(300, 4)))).mean().item() for e in noise])
+    assert abs(elbo - bounds[0]) < 0.2 and elbo < bounds[1]
+
+
+def test_pickled_as_plain_arrays(vae):
+    text = pickle.dumps(vae)
+    assert b"_rebuild_tensor" not in text and b"cuda" not in text
+    batch = vae.layout.to_batch(encoded_rows(5))
+    for other in (pickle.loads(text), copy.deepcopy(vae)):
+        torch.testing.assert_close(other.posterior_mean(batch), vae.posterior_mean(batch))
+        other.decoder.sigma.data.fill_(0.5)
+        assert (vae.decoder.sigma != 0.5).all()
+
+
+def test_initial_weights_leave_the_global_state_alone():
+    before = torch.get_rng_state()
+    one, two = (VAE(HEADS, 4, (8,), (8,), "independent", seed=5) for _ in range(2))
+    torch.testing.assert_close(torch.get_rng_state(), before)
+    torch.testing.assert_close(weights(one), weights(two))
