@@ -1,6 +1,6 @@
 """The paper's configuration against ctgan's TVAE: time, memory and fidelity, in one run.
 
-    python benchmarks/peer.py YARDSTICK SPLITS NAME --peer-python PEER [--epochs 300] [--config xu2019]
+    python benchmarks/peer.py YARDSTICK SPLITS NAME --peer-python PEER [--epochs E] [--config C]
 
 YARDSTICK is `fidelity.py`, PEER the python of the environment its header describes, SPLITS the
 folder its `splits` command has written NAME to. Each model is fitted in a process of its own, one

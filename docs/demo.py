@@ -18,7 +18,7 @@ from sklego.datasets import load_abalone
 from sktvae import TVAESynthesizer
 
 matplotlib.use("Agg")
-import matplotlib.pyplot as plt  # noqa: E402
+import matplotlib.pyplot as plt
 
 
 def compare(real, synthetic):
@@ -30,7 +30,9 @@ def compare(real, synthetic):
                 rows[name, figure] = [getattr(t[name], figure)() for t in (real, synthetic)]
         else:
             for value in real[name].value_counts().index[:5]:
-                rows[name, f"share of {value}"] = [(t[name] == value).mean() for t in (real, synthetic)]
+                rows[name, f"share of {value}"] = [
+                    (t[name] == value).mean() for t in (real, synthetic)
+                ]
     return pd.DataFrame(rows, index=["real", "synthetic"]).T
 
 

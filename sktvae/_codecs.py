@@ -377,7 +377,8 @@ class ModeCodec(_NumberCodec):
             # The modes are a way of writing numbers, not a result: converged or not will do.
             warnings.simplefilter("ignore", ConvergenceWarning)
             mixture.fit(((some - centre) / spread)[:, None])
-        order = np.flatnonzero(mixture.weights_ > self.weight_threshold)
+        least = min(self.weight_threshold, mixture.weights_.max())
+        order = np.flatnonzero(mixture.weights_ >= least)
         order = order[np.argsort(mixture.means_[order, 0])]
         self.weights_ = mixture.weights_[order]
         self.means_ = centre + spread * mixture.means_[order, 0]
@@ -472,9 +473,7 @@ class QuantileCodec(_NumberCodec):
         fine = np.zeros(len(values), dtype=int)
         if self.n_subbins > 1:
             for stretch in _runs(coarse):
-                fine[stretch] = _equal_mass(
-                    counts[stretch], self.n_subbins, self.min_samples_bin
-                )
+                fine[stretch] = _equal_mass(counts[stretch], self.n_subbins, self.min_samples_bin)
         self._cut(values, counts, _count_changes(coarse, fine))
         n_fine = np.array([fine[s].max() + 1 for s in _runs(coarse)])
         n_bins = int(n_fine.sum())

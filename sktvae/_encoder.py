@@ -1,10 +1,9 @@
 """`TableEncoder`: routes the columns of a table to codecs, table <-> encoded table."""
 
-
 import numpy as np
 import pandas as pd
 from joblib import Parallel, delayed
-from sklearn.base import BaseEstimator, TransformerMixin, _fit_context, clone
+from sklearn.base import TransformerMixin, _fit_context, clone
 from sklearn.utils._indexing import _get_column_indices
 from sklearn.utils._param_validation import HasMethods, StrOptions
 from sklearn.utils.metaestimators import _BaseComposition

@@ -73,16 +73,16 @@ class Column:
             return cls(name, "number", dtype_name)
         if dtype.kind in _TIME_KINDS:
             return cls(name, _TIME_KINDS[dtype.kind], dtype_name, unit=_coarsest_unit(series))
-        if dtype == object:
+        if pd.api.types.is_object_dtype(dtype):
             return cls._learn_objects(name, series)
         return cls(name, "category", dtype_name)
 
     @classmethod
     def _learn_objects(cls, name, series):
-        absent = series.isna().to_numpy()
-        present = series.to_numpy()[~absent]
-        missing = series.to_numpy()[absent][0] if absent.any() else None
-        _check_hashable(name, series, absent)
+        values, absent = series.to_numpy(), series.isna().to_numpy()
+        present = values[~absent]
+        missing = values[absent][0] if absent.any() else None
+        _check_hashable(name, values, absent)
         families = {}
         for value in present:
             families.setdefault(_family(type(value)), value)
@@ -102,19 +102,25 @@ class Column:
     def read(self, series):
         """Plain values of this column: float64 with NaN, or a Series of categories."""
         if self.kind == "category":
-            if series.dtype == object:
-                _check_hashable(self.name, series, series.isna().to_numpy())
+            if pd.api.types.is_object_dtype(series.dtype):
+                _check_hashable(self.name, series.to_numpy(), series.isna().to_numpy())
             return series
         if self.kind == "number":
             return self._read_number(series)
         try:
-            delta = series.astype(self.dtype)
+            times = series.astype(self.dtype)
         except (TypeError, ValueError) as error:
             raise TypeError(
                 f"Column {self.name!r} was {self.dtype} in fit and is {series.dtype} now ({error})."
             ) from error
-        ticks = np.array(_ticks(delta), dtype=float) / _unit_ratio(delta, self.unit)
-        return np.where(series.isna().to_numpy(), np.nan, ticks)
+        absent = times.isna().to_numpy()
+        whole, rest = np.divmod(np.where(absent, 0, _ticks(times)), _ticks_in(self.unit, times))
+        if np.abs(whole).max(initial=0) > _LARGEST_INTEGER:
+            raise ValueError(
+                f"Column {self.name!r} has times in {self.unit}, more digits than a float holds. "
+                f"Round them: X[{self.name!r}].dt.round('us')."
+            )
+        return np.where(absent, np.nan, whole + rest / _ticks_in(self.unit, times))
 
     def _read_number(self, series):
         try:
@@ -148,7 +154,7 @@ class Column:
             if isinstance(dtype, pd.CategoricalDtype):
                 return pd.Series(pd.Categorical(values, dtype=dtype))
             values = np.asarray(values, dtype=object)
-            if dtype == object:
+            if pd.api.types.is_object_dtype(dtype):
                 absent = pd.isna(values)
                 if absent.any():
                     values = values.copy()
@@ -164,7 +170,7 @@ class Column:
             if isinstance(dtype, pd.DatetimeTZDtype):
                 stamp = stamp.dt.tz_localize("UTC").dt.tz_convert(dtype.tz)
             return stamp.astype(dtype)
-        if dtype == object:
+        if pd.api.types.is_object_dtype(dtype):
             plain = np.rint(np.where(absent, 0, values)).astype("int64") if self.integer else values
             plain = plain.astype(object)
             plain[absent] = self.missing
@@ -187,14 +193,14 @@ class TableSchema:
 
     @classmethod
     def learn(cls, X):
-        """Look at ``X``; a ValueError or TypeError says what cannot be modelled, and the way out."""
+        """Look at ``X``; an error says what cannot be modelled, and the way out."""
         frame, container, dtype = _as_frame(X)
         labels = list(frame.columns)
         twice = frame.columns[frame.columns.duplicated()]
         if len(twice):
             raise ValueError(
-                f"X has duplicate column names: {twice[0]!r} stands {labels.count(twice[0])} times. "
-                f"Rename them, or keep the first: X.loc[:, ~X.columns.duplicated()]."
+                f"X has duplicate column names: {twice[0]!r} stands {labels.count(twice[0])} "
+                f"times. Rename them, or keep the first: X.loc[:, ~X.columns.duplicated()]."
             )
         for label in labels:
             if len(frame) and frame[label].isna().all():
@@ -308,9 +314,9 @@ def _family(kind):
     return kind
 
 
-def _check_hashable(name, series, absent):
+def _check_hashable(name, values, absent):
     for row in np.flatnonzero(~absent):
-        value = series.iat[row]
+        value = values[row]
         if type(value).__hash__ is None:
             raise TypeError(
                 f"Column {name!r} holds a {type(value).__name__} ({value!r} in row {row}); every "
@@ -319,22 +325,20 @@ def _check_hashable(name, series, absent):
             )
 
 
-def _ticks(series):
+def _ticks(times):
     """Integers behind a Series of times, in the unit of its dtype; missing ones are arbitrary."""
-    return series.astype("int64") if not series.isna().any() else series.to_numpy().astype("int64")
+    if isinstance(times.dtype, pd.DatetimeTZDtype):
+        times = times.dt.tz_convert("UTC").dt.tz_localize(None)
+    return times.to_numpy().astype("int64")
 
 
-def _unit_ratio(series, unit):
-    """How many ticks of the Series' own dtype make one ``unit``."""
-    own = np.timedelta64(1, getattr(series.dtype, "unit", None) or np.datetime_data(series.dtype)[0])
-    return np.timedelta64(1, unit) / own
+def _ticks_in(unit, times):
+    """How many ticks of a Series' own dtype make one `unit`; at least one."""
+    own = times.dtype.unit if hasattr(times.dtype, "unit") else np.datetime_data(times.dtype)[0]
+    return max(int(np.timedelta64(1, unit) / np.timedelta64(1, own)), 1)
 
 
 def _coarsest_unit(series):
-    present = series[series.notna()]
-    ticks = np.asarray(_ticks(present))
-    for unit in _TIME_UNITS:
-        ratio = _unit_ratio(series, unit)
-        if ratio <= 1 or not (ticks % int(ratio)).any():
-            return unit
-    return _TIME_UNITS[-1]
+    """The coarsest unit in which all times of a Series are whole."""
+    ticks = _ticks(series[series.notna()])
+    return next(u for u in _TIME_UNITS if not (ticks % _ticks_in(u, series)).any())

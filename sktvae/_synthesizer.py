@@ -500,5 +500,7 @@ def _blocks(n_rows, width):
 def _layer_sizes(name, dims):
     sizes = tuple(dims)
     if not sizes or not all(isinstance(d, Integral) and d > 0 for d in sizes):
-        raise ValueError(f"{name} must hold positive integers, at least one, however: {name}={dims}")
+        raise ValueError(
+            f"{name} must hold positive integers, at least one, however: {name}={dims}"
+        )
     return tuple(int(d) for d in sizes)

@@ -66,7 +66,9 @@ def train(
                 for name, mean in zip(history, means, strict=True):
                     history[name].append(mean)
                 bar.update()
-                bar.set_postfix({name: f"{v[-1]:.4g}" for name, v in history.items() if "loss" in name})
+                bar.set_postfix(
+                    {name: f"{v[-1]:.4g}" for name, v in history.items() if "loss" in name}
+                )
                 if validation is None:
                     continue
                 waited = 0 if means[3] < best_loss - tol else waited + 1
@@ -95,9 +97,7 @@ def _flatten_(module):
     flat.grad = torch.zeros_like(flat)
     sizes = [p.numel() for p in parameters]
     with torch.no_grad():
-        for p, w, g in zip(
-            parameters, flat.split(sizes), flat.grad.split(sizes), strict=True
-        ):
+        for p, w, g in zip(parameters, flat.split(sizes), flat.grad.split(sizes), strict=True):
             p.data, p.grad = w.view_as(p), g.view_as(p)
     return flat
 
@@ -105,7 +105,7 @@ def _flatten_(module):
 def _epoch(vae, data, optimizer, batch_size, loss_factor, generator):
     """One pass over the rows in random order; means of the loss terms."""
     n_rows, terms = len(data.codes), []
-    # Shuffled once an epoch, so that a batch is a view: rows gathered batch by batch miss the cache.
+    # Shuffled once an epoch, so that a batch is a view: rows gathered one by one miss the cache.
     data = data.take(torch.randperm(n_rows, generator=generator, device=generator.device))
     for start in range(0, n_rows, batch_size):
         batch = data.rows(slice(start, start + batch_size))
@@ -115,7 +115,7 @@ def _epoch(vae, data, optimizer, batch_size, loss_factor, generator):
         loss.backward()
         optimizer.step()
         vae.project_()
-        terms += [loss.detach(), *(part.detach() for part in parts)]
+        terms += [loss.detach(), *parts]
     return _weighted_means(terms, n_rows, batch_size)
 
 

@@ -95,8 +95,9 @@ class InputLayer(nn.Module):
     def forward(self, batch):
         values = torch.nan_to_num(batch.values.to(self.weight.dtype))
         if self.n_codes <= _WIDEST_ONE_HOT:
-            one_hot = self.weight.new_zeros(len(batch.codes), self.n_codes).scatter_(1, batch.codes, 1.0)
-            return torch.addmm(self.bias, torch.cat([one_hot, values], 1), self.weight)
+            dense = self.weight.new_zeros(len(batch.codes), len(self.weight))
+            dense.scatter_(1, batch.codes, 1.0)[:, self.n_codes :] = values
+            return torch.addmm(self.bias, dense, self.weight)
         embedded = F.embedding_bag(batch.codes, self.weight[: self.n_codes], mode="sum")
         return embedded + torch.addmm(self.bias, values, self.weight[self.n_codes :])
 
@@ -425,8 +426,9 @@ def negative_bound(vae, batch, noise, loss_factor=1.0):
     -------
     loss, reconstruction, kl : tensors of shape ()
     """
-    reconstruction, kl = (term.mean() for term in vae(batch, noise))
-    return loss_factor * reconstruction + kl, reconstruction, kl
+    reconstruction, kl = vae(batch, noise)
+    loss = torch.add(kl, reconstruction, alpha=loss_factor).mean()
+    return loss, reconstruction.detach().mean(), kl.detach().mean()
 
 
 DECODERS = {"independent": IndependentDecoder}

@@ -18,7 +18,9 @@ def test_scikit_learn_checks(estimator, check):
 def test_round_trip(table, numerical):
     encoder = TableEncoder(numerical=numerical, random_state=0).fit(table)
     back = encoder.inverse_transform(encoder.transform(table))
-    pd.testing.assert_frame_equal(back[["smoker", "city", "risk"]], table[["smoker", "city", "risk"]])
+    pd.testing.assert_frame_equal(
+        back[["smoker", "city", "risk"]], table[["smoker", "city", "risk"]]
+    )
     assert (back.dtypes == table.dtypes).all() and list(back) == list(table)
     if numerical == "quantile":
         pd.testing.assert_frame_equal(back, table)
@@ -37,6 +39,10 @@ def odd_table():
             "small": np.arange(n, dtype="uint8") + 190,
             "day": pd.to_datetime(["2024-02-29", None, "2023-01-01"] * 20),
             "zone": pd.date_range("2024-03-30", periods=n, freq="h", tz="Europe/Paris"),
+            "zone_gaps": pd.Series(
+                pd.to_datetime(["2024-03-30 12:30", None, "2023-01-01 08:15"] * 20)
+            ).dt.tz_localize("Asia/Tokyo"),
+            "nanoseconds": pd.to_datetime(np.arange(n) * 10**6, unit="ns").astype("datetime64[ns]"),
             "lag": pd.to_timedelta(np.arange(n) % 5, "min"),
             "constant": 1.5,
             "object": pd.Series([1, 2, None] * 20, dtype=object),
@@ -50,6 +56,12 @@ def test_round_trip_of_odd_columns():
     encoder = TableEncoder().fit(X)
     back = encoder.inverse_transform(encoder.transform(X))
     pd.testing.assert_frame_equal(back, X)
+
+
+def test_times_that_a_float_cannot_hold():
+    X = pd.DataFrame({"t": pd.to_datetime([1_700_000_000_000_000_001, 5], unit="ns")})
+    with pytest.raises(ValueError, match=r"'t' has times in ns.*dt.round"):
+        TableEncoder().fit(X)
 
 
 @pytest.mark.parametrize(

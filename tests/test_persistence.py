@@ -12,6 +12,7 @@ import skops.io
 from sktvae import TableEncoder, TVAESynthesizer
 from tests.conftest import people, small
 
+
 @pytest.mark.parametrize(
     "copied", [lambda m: pickle.loads(pickle.dumps(m)), copy.deepcopy], ids=["pickle", "deepcopy"]
 )
@@ -65,7 +66,9 @@ def test_the_saved_model_does_not_grow_with_the_table():
 def test_another_version_is_warned_of(fitted):
     state = fitted.__getstate__()
     state["_sktvae_version"] = "0.0.1"
-    with pytest.warns(UserWarning, match=r"saved by sktvae 0.0.1 .* pip install|saved by sktvae 0.0.1"):
+    with pytest.warns(
+        UserWarning, match=r"saved by sktvae 0.0.1 .* pip install|saved by sktvae 0.0.1"
+    ):
         TVAESynthesizer().__setstate__(state)
     assert state["_sktvae_version"] == "0.0.1"
 

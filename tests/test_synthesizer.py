@@ -140,16 +140,16 @@ def test_score_samples(fitted, table):
     scores = fitted.score_samples(table)
     assert scores.shape == (len(table),) and np.isfinite(scores).all()
     np.testing.assert_array_equal(scores, fitted.score_samples(table))
-    np.testing.assert_allclose(
-        scores[::-1], fitted.score_samples(table.iloc[::-1]), rtol=1e-10
-    )
+    np.testing.assert_allclose(scores[::-1], fitted.score_samples(table.iloc[::-1]), rtol=1e-10)
     np.testing.assert_allclose(scores[5:6], fitted.score_samples(table.iloc[5:6]), rtol=1e-10)
     assert fitted.score(table) == pytest.approx(scores.mean())
 
 
 def test_score_ranks_likely_rows_higher(table):
     model = small(epochs=60, learning_rate=5e-3).fit(table)
-    wrong = table.assign(risk=table["risk"].map({"low": "high", "high": "low"}).astype(table["risk"].dtype))
+    wrong = table.assign(
+        risk=table["risk"].map({"low": "high", "high": "low"}).astype(table["risk"].dtype)
+    )
     assert model.score(table) > model.score(wrong) + 1
 
 
@@ -307,7 +307,7 @@ def test_wrong_parameters(table, params, match):
 )
 def test_a_failed_fit_changes_nothing(table, spoil):
     model = small()
-    with pytest.raises((ValueError, TypeError), match="age|weight|city|sample"):
+    with pytest.raises((ValueError, TypeError), match=r"age|weight|city|sample"):
         model.fit(spoil(table))
     with pytest.raises(NotFittedError):
         model.sample(1)

@@ -51,14 +51,18 @@ def test_history_weighs_rows_equally():
     batch = vae.layout.to_batch(rows)
     noise = torch.zeros(65, 3)
     mean = negative_bound(vae, batch, noise)[0].item()
-    each = [negative_bound(vae, batch.rows(slice(i, i + 1)), noise[:1])[0].item() for i in range(65)]
+    each = [
+        negative_bound(vae, batch.rows(slice(i, i + 1)), noise[:1])[0].item() for i in range(65)
+    ]
     np.testing.assert_allclose(mean, np.mean(each), rtol=1e-5)
 
 
 def memorised(**settings):
     """A network that fits 30 rows of noise by heart, and the rows it is validated on."""
     vae = VAE([Categorical(30)] * 2, 3, (32,), (32,), "independent")
-    rows, held = (np.random.default_rng(seed).integers(0, 30, (n, 2)) for seed, n in enumerate((30, 200)))
+    rows, held = (
+        np.random.default_rng(seed).integers(0, 30, (n, 2)) for seed, n in enumerate((30, 200))
+    )
     return vae, held, fit(vae, rows, held, learning_rate=0.02, **settings)
 
 
