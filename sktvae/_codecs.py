@@ -317,7 +317,7 @@ class ModeCodec(_NumberCodec):
         Upper limit to the number of modes.
     weight_threshold : float, default=0.005
         Modes of a smaller weight are left out.
-    max_samples : int, default=2000
+    max_samples : int, default=1500
         Numbers that the mixture is fitted on; more are subsampled, evenly over their ranks.
     random_state : int, RandomState instance or None, default=None
         For the start of the mixture.
@@ -352,7 +352,7 @@ class ModeCodec(_NumberCodec):
     }
 
     def __init__(
-        self, n_components=10, weight_threshold=0.005, max_samples=2000, random_state=None
+        self, n_components=10, weight_threshold=0.005, max_samples=1500, random_state=None
     ):
         self.n_components = n_components
         self.weight_threshold = weight_threshold
@@ -370,7 +370,7 @@ class ModeCodec(_NumberCodec):
             weight_concentration_prior=0.001,
             init_params="k-means++",
             tol=1e-3,
-            max_iter=100,
+            max_iter=60,
             random_state=self.random_state,
         )
         with warnings.catch_warnings():

@@ -2,6 +2,7 @@
 
 import warnings
 
+import numpy as np
 import torch
 
 from sktvae._vae import negative_bound
@@ -46,6 +47,11 @@ def train(
     history : dict of list of float
         An entry an epoch: the terms of the loss, on training rows as they were met and on the
         validation rows.
+
+    Raises
+    ------
+    ValueError
+        Where the loss is no longer a finite number.
     """
     weights = _flatten_(vae)
     optimizer = torch.optim.Adam([weights], lr=learning_rate, weight_decay=l2scale, fused=True)
@@ -62,7 +68,13 @@ def train(
             for _ in range(epochs):
                 means = _epoch(vae, data, optimizer, batch_size, loss_factor, generator)
                 if validation is not None:
-                    means += _evaluate(vae, validation, noise, batch_size, loss_factor)
+                    means += _evaluate(vae, validation, noise, loss_factor)
+                if not np.isfinite(means).all():
+                    raise ValueError(
+                        f"Training diverged: the loss is {means[0]} in epoch "
+                        f"{len(history['loss']) + 1}. Lower learning_rate, which is "
+                        f"{learning_rate}."
+                    )
                 for name, mean in zip(history, means, strict=True):
                     history[name].append(mean)
                 bar.update()
@@ -104,19 +116,20 @@ def _flatten_(module):
 
 def _epoch(vae, data, optimizer, batch_size, loss_factor, generator):
     """One pass over the rows in random order; means of the loss terms."""
-    n_rows, terms = len(data.codes), []
+    n_rows, totals = len(data.codes), torch.zeros(3, device=generator.device)
     # Shuffled once an epoch, so that a batch is a view: rows gathered one by one miss the cache.
     data = data.take(torch.randperm(n_rows, generator=generator, device=generator.device))
     for start in range(0, n_rows, batch_size):
         batch = data.rows(slice(start, start + batch_size))
         noise = _antithetic(len(batch.codes), vae.embedding_dim, generator)
-        loss, *parts = negative_bound(vae, batch, noise, loss_factor)
         optimizer.zero_grad(set_to_none=False)
-        loss.backward()
+        for part, part_noise, share in _parts(vae, batch, noise):
+            loss, *parts = negative_bound(vae, part, part_noise, loss_factor)
+            (loss if share == 1 else share * loss).backward()
+            totals += len(part.codes) * torch.stack([loss.detach(), *parts])
         optimizer.step()
         vae.project_()
-        terms += [loss.detach(), *parts]
-    return _weighted_means(terms, n_rows, batch_size)
+    return (totals / n_rows).tolist()
 
 
 def _antithetic(n_rows, dim, generator):
@@ -130,21 +143,26 @@ def _antithetic(n_rows, dim, generator):
 
 
 @torch.no_grad()
-def _evaluate(vae, data, noise, batch_size, loss_factor):
+def _evaluate(vae, data, noise, loss_factor):
     """Means of the loss terms, with the same noise every time so that epochs compare."""
-    n_rows, terms = len(data.codes), []
-    for start in range(0, n_rows, batch_size):
-        rows = slice(start, start + batch_size)
-        terms += negative_bound(vae, data.rows(rows), noise[rows], loss_factor)
-    return _weighted_means(terms, n_rows, batch_size)
+    totals = torch.zeros(3, device=noise.device)
+    for part, part_noise, share in _parts(vae, data, noise):
+        totals += share * torch.stack(negative_bound(vae, part, part_noise, loss_factor))
+    return totals.tolist()
 
 
-def _weighted_means(terms, n_rows, batch_size):
-    """Means over the rows, from the means over each batch: loss, reconstruction, KL in turn."""
-    terms = torch.stack(terms).reshape(-1, 3)
-    sizes = torch.full((len(terms), 1), batch_size, dtype=terms.dtype, device=terms.device)
-    sizes[-1] = n_rows - batch_size * (len(terms) - 1)
-    return ((sizes * terms).sum(0) / n_rows).tolist()
+def _parts(vae, batch, noise, max_numbers=1_000_000):
+    """Pieces of a batch whose widest tensor is within bounds, and their share of the rows.
+
+    `max_numbers` of them are 4 MB in float32. A batch is one piece but where heads are very wide:
+    tensors of tens of megabytes fragment the heap, and 10,000 categories took gigabytes.
+    """
+    n_rows = len(batch.codes)
+    size = max(1, max_numbers // vae.layout.data_dim)
+    for start in range(0, n_rows, size):
+        rows = slice(start, start + size)
+        part = batch.rows(rows)
+        yield part, noise[rows], len(part.codes) / n_rows
 
 
 def _progress(epochs, verbose):

@@ -15,8 +15,6 @@ from torch.nn import functional as F
 from sktvae._heads import Categorical, Gaussian, Uniform
 
 SIGMA_RANGE = (0.01, 1.0)
-# One-hot times a matrix is faster than a sum of embeddings, forward and back, up to about here.
-_WIDEST_ONE_HOT = 1024
 
 
 class Batch(NamedTuple):
@@ -82,11 +80,13 @@ class Layout:
 class InputLayer(nn.Module):
     """A linear layer on (one-hot codes, values), which never holds wide one-hot rows.
 
-    One-hot times a matrix is the sum of the matrix rows that the codes name.
+    One-hot times a matrix is the sum of the matrix rows that the codes name. Up to
+    `widest_one_hot` categories in all, dense one-hot rows are faster, forward and back.
     """
 
-    def __init__(self, layout, width):
+    def __init__(self, layout, width, widest_one_hot=1024):
         super().__init__()
+        self.one_hot = layout.n_codes <= widest_one_hot
         self.n_codes = layout.n_codes
         bound = 1 / math.sqrt(layout.data_dim)  # as nn.Linear(data_dim, width)
         self.weight = nn.Parameter(torch.empty(layout.data_dim, width).uniform_(-bound, bound))
@@ -94,7 +94,7 @@ class InputLayer(nn.Module):
 
     def forward(self, batch):
         values = torch.nan_to_num(batch.values.to(self.weight.dtype))
-        if self.n_codes <= _WIDEST_ONE_HOT:
+        if self.one_hot:
             dense = self.weight.new_zeros(len(batch.codes), len(self.weight))
             dense.scatter_(1, batch.codes, 1.0)[:, self.n_codes :] = values
             return torch.addmm(self.bias, dense, self.weight)

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from sktvae._heads import Categorical, Gaussian
-from sktvae._training import train
+from sktvae._training import _parts, train
 from sktvae._vae import VAE, Batch, negative_bound
 
 SETTINGS = {
@@ -123,3 +123,24 @@ def test_known_frequencies_are_learned():
 def test_batches_are_views():
     batch = Batch(torch.arange(10).reshape(5, 2), torch.zeros(5, 1))
     assert batch.rows(slice(1, 3)).codes.data_ptr() == batch.codes[1].data_ptr()
+
+
+def test_divergence_is_an_error():
+    with pytest.raises(ValueError, match=r"Training diverged.*Lower learning_rate"):
+        fit(new_vae(), data(), learning_rate=1e4)
+
+
+def test_parts_of_a_batch_give_its_gradient():
+    """Wide heads are computed a few rows at a time: the same loss, the same gradient."""
+    vae = new_vae()
+    batch, noise = vae.layout.to_batch(data(50)), torch.randn(50, 3)
+    whole = negative_bound(vae, batch, noise, 2.0)[0]
+    expected = torch.autograd.grad(whole, list(vae.parameters()))
+    parts = list(_parts(vae, batch, noise, max_numbers=8 * vae.layout.data_dim))
+    assert [len(part.codes) for part, _, _ in parts] == [8] * 6 + [2]
+    losses = [share * negative_bound(vae, part, eps, 2.0)[0] for part, eps, share in parts]
+    torch.testing.assert_close(sum(losses), whole)
+    for ours, theirs in zip(
+        torch.autograd.grad(sum(losses), list(vae.parameters())), expected, strict=True
+    ):
+        torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-4)

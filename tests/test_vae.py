@@ -90,12 +90,9 @@ def test_terms_are_those_of_the_paper(vae):
 
 
 @pytest.mark.parametrize("widest", [0, 10_000])
-def test_one_hot_times_linear_is_the_embedding_sum(monkeypatch, widest):
+def test_one_hot_times_linear_is_the_embedding_sum(widest):
     """Both ways of computing the input layer equal a plain linear layer on dense rows."""
-    import sktvae._vae as module
-
-    monkeypatch.setitem(vars(module), "_WIDEST_ONE_HOT", widest)
-    layer = InputLayer(Layout(HEADS), 6)
+    layer = InputLayer(Layout(HEADS), 6, widest)
     encoded = encoded_rows(40)
     dense = torch.tensor(one_hot_rows(encoded), dtype=torch.float32)
     ours = layer(Layout(HEADS).to_batch(encoded))
