@@ -151,9 +151,14 @@ class Column:
         """A Series as the user had it, from plain values."""
         dtype = self.dtype
         if self.kind == "category":
-            if isinstance(dtype, pd.CategoricalDtype):
-                return pd.Series(pd.Categorical(values, dtype=dtype))
             values = np.asarray(values, dtype=object)
+            if isinstance(dtype, pd.CategoricalDtype):
+                # a label for infrequent categories may be none of the column's own
+                labels = pd.unique(values[~pd.isna(values)])
+                new = [label for label in labels if label not in dtype.categories]
+                if new:
+                    dtype = pd.CategoricalDtype([*dtype.categories, *new], dtype.ordered)
+                return pd.Series(pd.Categorical(values, dtype=dtype))
             if pd.api.types.is_object_dtype(dtype):
                 absent = pd.isna(values)
                 if absent.any():

@@ -258,12 +258,14 @@ class TVAESynthesizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
                 "table use n_samples=0."
             )
         device = self._resolve_device()
-        vae, generator = self._on(device), self._generator(random_state, device)
-        blocks = [np.empty((0, vae.layout.n_heads))]
-        for size in _blocks(n_samples, vae.layout.data_dim):
-            z = torch.randn(size, vae.embedding_dim, generator=generator, device=device)
-            blocks.append(vae.draw(z, generator))
-        return self.encoder_.inverse_transform(np.concatenate(blocks))
+        generator = self._generator(random_state, device)
+        return self._decode(
+            n_samples,
+            lambda rows: torch.randn(
+                rows.stop - rows.start, self.vae_.embedding_dim, generator=generator, device=device
+            ),
+            generator,
+        )
 
     def inverse_transform(self, Z):
         """Decode latent points: draw a row for each from the decoder.
@@ -284,14 +286,8 @@ class TVAESynthesizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
                 f"Expected 2D array of latent points with {self.vae_.embedding_dim} columns, got "
                 f"shape {Z.shape}. Reshape your data."
             )
-        device = self._resolve_device()
-        vae, generator = self._on(device), self._generator(None, device)
-        blocks, start = [np.empty((0, vae.layout.n_heads))], 0
-        for size in _blocks(len(Z), vae.layout.data_dim):
-            z = torch.from_numpy(Z[start : start + size]).to(device)
-            blocks.append(vae.draw(z, generator))
-            start += size
-        return self.encoder_.inverse_transform(np.concatenate(blocks))
+        z = torch.from_numpy(Z).to(self._resolve_device())
+        return self._decode(len(z), lambda rows: z[rows], self._generator(None, z.device))
 
     def transform(self, X):
         """Posterior mean of the latent of each row.
@@ -441,6 +437,14 @@ class TVAESynthesizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
             return self.vae_
         return copy.deepcopy(self.vae_).to(device, dtype)
 
+    def _decode(self, n_rows, latent, generator):
+        """A table of rows drawn from the decoder at the z that `latent` gives for each block."""
+        vae = self._on(generator.device)
+        blocks = [np.empty((0, vae.layout.n_heads))]
+        for rows in _blocks(n_rows, vae.layout.data_dim):
+            blocks.append(vae.draw(latent(rows), generator))
+        return self.encoder_.inverse_transform(np.concatenate(blocks))
+
     def _by_blocks(self, encoded, function):
         """Apply a function of (vae, batch) to blocks of rows, in float64.
 
@@ -449,11 +453,10 @@ class TVAESynthesizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
         device = self._resolve_device()
         device = torch.device("cpu") if device.type == "mps" else device  # no float64 there
         vae = self._on(device, torch.float64)
-        results, start = [], 0
-        for size in _blocks(len(encoded), vae.layout.data_dim):
-            batch = vae.layout.to_batch(encoded[start : start + size]).to(device)
+        results = []
+        for rows in _blocks(len(encoded), vae.layout.data_dim):
+            batch = vae.layout.to_batch(encoded[rows]).to(device)
             results.append(function(vae, batch).cpu().numpy())
-            start += size
         return np.concatenate(results)
 
     def _generator(self, random_state, device):
@@ -492,9 +495,9 @@ def _seeds(random_state, n):
 
 
 def _blocks(n_rows, width):
-    """Sizes of blocks of rows whose widest tensor stays within bounds."""
+    """Slices of rows whose widest tensor stays within bounds."""
     size = max(1, min(16_384, _BLOCK_NUMBERS // max(width, 1)))
-    return [min(size, n_rows - start) for start in range(0, n_rows, size)]
+    return [slice(start, min(start + size, n_rows)) for start in range(0, n_rows, size)]
 
 
 def _layer_sizes(name, dims):

@@ -217,9 +217,9 @@ def exponentials(logits, membership):
     exp = torch.sub(logits, top).exp_()
     total = exp @ membership
     if total.min() < 1e-30:  # a head far below the largest logit of the row: use its own maximum
-        sizes = membership.sum(0).long().tolist()
-        top = torch.stack([one.amax(1) for one in logits.split(sizes, dim=1)], dim=1)
-        exp = torch.sub(logits, top.repeat_interleave(torch.tensor(sizes), dim=1)).exp_()
+        sizes = membership.sum(0).long()
+        top = torch.stack([one.amax(1) for one in logits.split(sizes.tolist(), dim=1)], dim=1)
+        exp = torch.sub(logits, top.repeat_interleave(sizes, dim=1)).exp_()
         total = exp @ membership
     return exp, total, top
 
@@ -234,22 +234,19 @@ class HeadsLogProb(torch.autograd.Function):
 
     A value that is NaN counts 0. The paper's loss is the negative of this without the constant
     ``log(2 pi) / 2`` of each Gaussian head. One function instead of a chain that autograd records
-    takes a fifth off a training step.
+    spares a training step some forty small operations.
     """
 
     @staticmethod
     def forward(ctx, out, sigma, codes, values, membership):
-        n_codes, n_categorical = membership.shape
-        log_prob = out.new_zeros(len(out))
-        slope = torch.empty_like(out)
-        if n_categorical:
-            logits = out[:, :n_codes]
-            exp, total, top = exponentials(logits, membership)
-            log_norm = (total.log() + top).sum(1)
-            log_prob = logits.gather(1, codes).sum(1).sub_(log_norm)
-            torch.mul(exp, total.reciprocal_().neg_() @ membership.t(), out=slope[:, :n_codes])
-            slope.scatter_add_(1, codes, slope.new_ones(1, 1).expand(codes.shape))
-        score = mean = None
+        n_codes = len(membership)
+        logits, slope = out[:, :n_codes], torch.empty_like(out)
+        exp, total, top = exponentials(logits, membership)
+        log_norm = (total.log() + top).sum(1)
+        log_prob = logits.gather(1, codes).sum(1).sub_(log_norm)
+        torch.mul(exp, total.reciprocal_().neg_() @ membership.t(), out=slope[:, :n_codes])
+        slope.scatter_add_(1, codes, slope.new_ones(1, 1).expand(codes.shape))
+        score = None
         if len(sigma):
             mean = torch.tanh(out[:, n_codes:])
             known = ~torch.isnan(values)

@@ -112,6 +112,15 @@ def test_categorical_features(table, which):
     pd.testing.assert_series_equal(back["age"], table["age"])
 
 
+def test_a_label_joins_the_categories(table):
+    few = table["city"].where(table.index > 2, "Lyon").astype("category")
+    codec = CategoryCodec(min_frequency=10, infrequent_label="elsewhere")
+    encoder = TableEncoder([("places", codec, ["city"])]).fit(table.assign(city=few))
+    back = encoder.inverse_transform(encoder.transform(table.assign(city=few)))["city"]
+    assert list(back[:3]) == ["elsewhere"] * 3 and not back.isna().any()
+    assert list(back.cat.categories) == ["Bonn", "Lyon", "Oslo", "Rome", "elsewhere"]
+
+
 def test_nested_parameters(table):
     encoder = TableEncoder([("quantile", QuantileCodec(), ["age"])])
     encoder.set_params(quantile__n_bins=5)
