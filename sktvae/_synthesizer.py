@@ -311,7 +311,9 @@ class TVAESynthesizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
         that it is deterministic and a row's score does not depend on the other rows. A number
         counts with the mass of one unit in its column's last decimal (with its density where the
         column has no such grid), so that codecs can be compared with each other. A number beyond
-        the range that `fit` saw is scored as the nearest end of the range.
+        the range that `fit` saw is scored as the nearest end of the range. Under the modes codec
+        the mass of a unit is its density times the unit, too much where a mode is narrower than
+        the unit.
 
         Parameters
         ----------
