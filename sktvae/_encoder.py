@@ -238,15 +238,14 @@ class TableEncoder(TransformerMixin, _BaseComposition):
 
     def _route(self, X, schema):
         """An unfitted codec for each column."""
-        frame = X if isinstance(X, pd.DataFrame) else np.empty((1, len(schema.columns)))
-        if not isinstance(X, pd.DataFrame):
-            frame = pd.DataFrame(frame, columns=schema.names)
+        frame = X if isinstance(X, pd.DataFrame) else pd.DataFrame(columns=schema.names)
         seeds = np.random.SeedSequence(seed_of(self.random_state)).generate_state(frame.shape[1])
         categories = {i for i, c in enumerate(schema.columns) if c.kind == "category"}
         if not isinstance(self.categorical_features, str):
             categories |= set(_get_column_indices(frame, list(self.categorical_features)))
-        default = _NUMERICAL.get(self.numerical) if isinstance(self.numerical, str) else None
-        numerical = default() if default else self.numerical
+        numerical = self.numerical
+        if isinstance(numerical, str):
+            numerical = _NUMERICAL[numerical]()
         chosen = [CategoryCodec() if i in categories else None for i in range(frame.shape[1])]
         named = {}
         self._validate_names([name for name, _ in self._named])

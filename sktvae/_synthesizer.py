@@ -381,10 +381,9 @@ class TVAESynthesizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
                 n_jobs=self.n_jobs,
             )
         else:
-            everyday = isinstance(self.numerical, str) and isinstance(
-                self.categorical_features, str
-            )
-            if not everyday or self.numerical != "quantile":
+            # no plain comparison: either may be an array or a codec
+            words = (self.numerical, self.categorical_features)
+            if not all(isinstance(w, str) for w in words) or self.numerical != "quantile":
                 raise ValueError(
                     "encoder= says how every column is encoded, so numerical= and "
                     "categorical_features= must keep their defaults. Set them on the TableEncoder."

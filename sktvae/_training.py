@@ -34,7 +34,7 @@ def train(
     vae : VAE
         On the device of the data.
     data, validation : Batch
-        Resident tensors: a batch of rows is one index operation.
+        Resident tensors, shuffled once an epoch, so that a batch is a view.
     epochs, batch_size : int
     learning_rate, l2scale, loss_factor, tol : float
     n_iter_no_change : int
@@ -124,9 +124,9 @@ def _epoch(vae, data, optimizer, batch_size, loss_factor, generator):
         noise = _antithetic(len(batch.codes), vae.embedding_dim, generator)
         optimizer.zero_grad(set_to_none=False)
         for part, part_noise, share in _parts(vae, batch, noise):
-            loss, *parts = negative_bound(vae, part, part_noise, loss_factor)
+            loss, *terms = negative_bound(vae, part, part_noise, loss_factor)
             (loss if share == 1 else share * loss).backward()
-            totals += len(part.codes) * torch.stack([loss.detach(), *parts])
+            totals += len(part.codes) * torch.stack([loss.detach(), *terms])
         optimizer.step()
         vae.project_()
     return (totals / n_rows).tolist()
