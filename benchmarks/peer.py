@@ -9,6 +9,7 @@ peak memory is that of the whole process, reading the table and sampling include
 """
 
 import argparse
+import dataclasses
 import json
 import os
 import pathlib
@@ -17,7 +18,35 @@ import sys
 import time
 
 
-def fit_and_sample(splits, name, path, epochs, config):
+def variants():
+    """The configurations that can be compared: the defaults, the paper's, one part switched off."""
+    import sktvae
+
+    class Unordered(sktvae.QuantileCodec):
+        """Bins without their order."""
+
+        def _fit_sorted(self, x):
+            super()._fit_sorted(x)
+            self.heads_ = tuple(
+                dataclasses.replace(head, n_ordered=0) if hasattr(head, "n_ordered") else head
+                for head in self.heads_
+            )
+
+    return {
+        "default": {},
+        "xu2019": sktvae.XU2019,
+        "no autoregression": {"decoder": "independent"},
+        "no fine bins": {"numerical": sktvae.QuantileCodec(n_subbins=1)},
+        "no random orders": {"random_orders": 0.0},
+        "no rate floor": {"rate_floor": 0.0},
+        "no averaging": {"average": False},
+        "no ordinal information": {"numerical": Unordered()},
+        "no calibration": {"calibrate": False},
+        "no weight decay": {"weight_decay": 0.0},
+    }
+
+
+def fit_and_sample(splits, name, path, epochs, config, seed):
     """Fit sktvae on the train part, write as many synthetic rows; print times as JSON."""
     import pandas as pd
 
@@ -26,10 +55,9 @@ def fit_and_sample(splits, name, path, epochs, config):
     train = pd.read_csv(pathlib.Path(splits) / f"{name}.train.csv")
     roles = json.loads((pathlib.Path(splits) / f"{name}.json").read_text())
     categories = [train.columns.get_loc(c) for c in roles["cats"]]
-    settings = {"xu2019": sktvae.XU2019, "default": {}}[config]
-    model = sktvae.TVAESynthesizer(
-        **settings | {"epochs": epochs, "categorical_features": categories, "random_state": 0}
-    )
+    settings = {"categorical_features": categories, "random_state": seed}
+    settings |= {} if epochs is None else {"epochs": epochs}
+    model = sktvae.TVAESynthesizer(**variants()[config] | settings)
     start = time.perf_counter()
     model.fit(train)
     fitted = time.perf_counter()
@@ -43,17 +71,28 @@ def fit_and_sample(splits, name, path, epochs, config):
         "fit_s": round(fitted - start, 2),
         "sample_rows_per_s": round(len(train) / (sampled - fitted)),
     }
+    if "gap" in model.history_:
+        best = min(range(model.n_iter_), key=model.history_["validation_loss"].__getitem__)
+        for term in ("validation_loss", "gap", "validation_kl"):
+            figures[term] = round(model.history_[term][best], 3)
     print(json.dumps(figures))
 
 
-def run(command):
+def run(command, read=json.loads):
     """The last line a command prints, as JSON, and the peak memory of its process in MB."""
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     text = process.stdout.read()
     _, status, usage = os.wait4(process.pid, 0)
     if status:
         sys.exit(f"{command} failed")
-    return json.loads(text.strip().splitlines()[-1]) | {"peak_mb": usage.ru_maxrss // 1024}
+    line = read(text.strip().splitlines()[-1])
+    return line | {"peak_mb": usage.ru_maxrss // 1024} if isinstance(line, dict) else line
+
+
+def own(splits, name, path, epochs=None, config="default", seed=0):
+    """The command that fits and samples in a process of its own."""
+    settings = json.dumps([str(splits), name, str(path), epochs, config, seed])
+    return [sys.executable, __file__, "--own", settings]
 
 
 def main():
@@ -62,8 +101,8 @@ def main():
     parser.add_argument("splits")
     parser.add_argument("name")
     parser.add_argument("--peer-python", required=True)
-    parser.add_argument("--epochs", type=int, default=300)
-    parser.add_argument("--config", choices=["xu2019", "default"], default="xu2019")
+    parser.add_argument("--epochs", type=int, help="of both models; default: 300, and the config's")
+    parser.add_argument("--config", default="xu2019", help=f"one of {', '.join(variants())}")
     args = parser.parse_args()
     out = pathlib.Path(args.splits)
     rows = []
@@ -71,23 +110,21 @@ def main():
         path = str(out / f"{args.name}.{who}.csv")
         if who == "ctgan":
             yardstick = [args.peer_python, args.yardstick]
-            command = [*yardstick, "ctgan", args.splits, args.name, path, str(args.epochs)]
+            command = [*yardstick, "ctgan", args.splits, args.name, path, str(args.epochs or 300)]
         else:
-            own = [args.splits, args.name, path, str(args.epochs), args.config]
-            command = [sys.executable, __file__, "--own", *own]
+            command = own(args.splits, args.name, path, args.epochs, args.config)
         figures = run(command)
         score = [args.peer_python, args.yardstick, "score", args.splits, args.name, path]
         figures |= {k: v for k, v in run(score).items() if k != "peak_mb"}
         print(json.dumps(figures), flush=True)
         rows.append(figures)
-    peer, own = rows
-    print(f"fit: sktvae takes {own['fit_s'] / peer['fit_s']:.3f} of ctgan's time")
-    print(f"peak memory: {own['peak_mb'] / peer['peak_mb']:.3f} of ctgan's")
+    peer, ours = rows
+    print(f"fit: sktvae takes {ours['fit_s'] / peer['fit_s']:.3f} of ctgan's time")
+    print(f"peak memory: {ours['peak_mb'] / peer['peak_mb']:.3f} of ctgan's")
 
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--own"]:
-        splits, name, path, epochs, config = sys.argv[2:]
-        fit_and_sample(splits, name, path, int(epochs), config)
+        fit_and_sample(*json.loads(sys.argv[2]))
     else:
         main()

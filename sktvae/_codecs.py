@@ -384,7 +384,8 @@ class ModeCodec(_NumberCodec):
         self.means_ = centre + spread * mixture.means_[order, 0]
         self.scales_ = 4 * spread * np.sqrt(mixture.covariances_[order, 0, 0])
         self._filler = self.means_[0]
-        self.heads_ = (Categorical(len(order) + self.missing_), Gaussian())
+        mode = Categorical(len(order) + self.missing_, n_ordered=len(order))
+        self.heads_ = (mode, Gaussian(refines=True))
 
     def _encode(self, x, absent):
         deviation = 4 * (x[:, None] - self.means_) / self.scales_
@@ -483,8 +484,10 @@ class QuantileCodec(_NumberCodec):
         self._first_bin = np.cumsum(n_fine) - n_fine
         one_value_each = len(self.bins_) == n_bins and np.isfinite(self.values_).all()
         self._has_fine, self._has_position = bool(n_fine.max() > 1), not one_value_each
-        self.heads_ = (Categorical(len(n_fine) + self.missing_),)
-        self.heads_ += (Categorical(int(n_fine.max())),) * self._has_fine
+        self.heads_ = (Categorical(len(n_fine) + self.missing_, n_ordered=len(n_fine)),)
+        if self._has_fine:
+            most = int(n_fine.max())
+            self.heads_ += (Categorical(most, n_ordered=most, refines=True),)
         self.heads_ += (Uniform(),) * self._has_position
         self._head_names = ("coarse", "fine") if self._has_fine else ("",)
         self._head_names += ("position",) * self._has_position

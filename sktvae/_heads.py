@@ -9,14 +9,33 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Categorical:
-    """An integer code in ``0 .. n_categories - 1``, drawn from a softmax."""
+    """An integer code in ``0 .. n_categories - 1``, drawn from a softmax.
+
+    Attributes
+    ----------
+    n_categories : int
+    n_ordered : int, default=0
+        So many codes, the first ones, stand for numbers in rising order.
+    refines : bool, default=False
+        Whether this is a finer part of the head before it, as a bin in a coarser bin.
+    """
 
     n_categories: int
+    n_ordered: int = 0
+    refines: bool = False
 
 
 @dataclass(frozen=True)
 class Gaussian:
-    """A real number in [-1, 1]: Gaussian with a tanh mean and a learned standard deviation."""
+    """A real number in [-1, 1]: Gaussian with a tanh mean and a learned standard deviation.
+
+    Attributes
+    ----------
+    refines : bool, default=False
+        Whether this is a finer part of the head before it, as the position in a mode.
+    """
+
+    refines: bool = False
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,8 @@ from sklearn.utils.validation import check_is_fitted
 
 from sktvae._encoder import TableEncoder, seed_of
 from sktvae._training import train
-from sktvae._vae import DECODERS, VAE
+from sktvae._decoders import DECODERS
+from sktvae._vae import VAE
 from sktvae._version import __version__
 
 # Draws of z per row in `score_samples`, the same for every row.
@@ -36,14 +37,17 @@ class TVAESynthesizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
 
     Parameters
     ----------
-    embedding_dim : int, default=128
+    embedding_dim : int, default=16
         Size of the latent z, and of the output of `transform`.
     compress_dims : array-like of int, default=(128, 128)
         Hidden layers of the encoder.
-    decompress_dims : array-like of int, default=(128, 128)
+    decompress_dims : array-like of int, default=(128, 64)
         Hidden layers of the decoder.
-    decoder : {"independent"}, default="independent"
-        "independent": the heads of a row are independent given z, as in the paper.
+        A tuple for the autoregressive decoder: width of its states, hidden widths of residual
+        blocks that all columns share (if any), width of the hidden layer of each column.
+    decoder : {"autoregressive", "independent"}, default="autoregressive"
+        "autoregressive": each column depends on z and on the columns before it. "independent":
+        the heads of a row are independent given z, as in the paper.
     numerical : {"quantile", "modes"} or codec, default="quantile"
         How numbers are encoded: :class:`~sktvae.QuantileCodec`, :class:`~sktvae.ModeCodec` (the
         paper's), or a codec of your own settings.
@@ -51,14 +55,28 @@ class TVAESynthesizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
         Columns that are categories though they hold numbers: names, positions or a mask.
     encoder : TableEncoder, default=None
         Full control over the encoding, instead of `numerical` and `categorical_features`.
-    loss_factor : float, default=2
+    loss_factor : float, default=1
         Weight of the reconstruction against the Kullback-Leibler divergence.
-    l2scale : float, default=1e-5
-        L2 penalty on the weights.
-    learning_rate : float, default=1e-3
+    rate_floor : float, default=2
+        So many nats of what z holds of a row cost nothing, so that a decoder that could do
+        without z uses it; 0 for none.
+    random_orders : float, default=0.5
+        Share of the batches in which the autoregressive decoder learns the columns in a random
+        order, and not in that of the table.
+    l2scale : float, default=0
+        L2 penalty on the weights, part of the gradient that Adam scales (as in the paper).
+    weight_decay : float, default=0.1
+        The part of its size that a weight loses in an epoch, apart from the gradient [2]_; biases
+        lose nothing. It is per epoch and not per step so that one value fits tables of any
+        length [3]_.
+    learning_rate : float, default=6e-3
         Of Adam.
-    batch_size : int, default=500
-        Rows in a step of the optimiser.
+    average : bool, default=True
+        Validate and keep running averages of the weights, the last fifth of the steps [4]_.
+    calibrate : bool, default=True
+        After training, set the output biases such that each category has its frequency.
+    batch_size : int or "auto", default="auto"
+        Rows in a step of the optimiser; "auto" is a 64th of the rows, between 32 and 512.
     epochs : int, default=300
         Passes over the rows, at most.
     early_stopping : bool, default=True
@@ -66,8 +84,8 @@ class TVAESynthesizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
         `n_iter_no_change` epochs, and keep the weights of the best epoch.
     validation_fraction : float, default=0.1
         Share of the rows held out when `early_stopping`; tables under 20 rows hold out none.
-    n_iter_no_change : int, default=20
-    tol : float, default=1e-4
+    n_iter_no_change : int, default=4
+    tol : float, default=2e-3
         A validation loss lower by this counts as an improvement.
     warm_start : bool, default=False
         Go on from the weights and the encoder of the last `fit` instead of starting anew.
@@ -90,7 +108,8 @@ class TVAESynthesizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
         The fitted network, on the CPU.
     history_ : dict of list of float
         An entry an epoch: "loss", "reconstruction" and "kl" in nats a row, and the same of the
-        held-out rows as "validation_loss", ...
+        held-out rows as "validation_loss", ...; "gap" is the validation loss less the same measure
+        of as many training rows: what was learned by heart.
     n_iter_ : int
         Epochs trained.
     n_features_in_ : int
@@ -105,6 +124,11 @@ class TVAESynthesizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
     ----------
     .. [1] L. Xu, M. Skoularidou, A. Cuesta-Infante, K. Veeramachaneni, "Modeling Tabular Data using
        Conditional GAN", NeurIPS 2019.
+    .. [2] I. Loshchilov, F. Hutter, "Decoupled Weight Decay Regularization", ICLR 2019.
+    .. [3] X. Wang, L. Aitchison, "How to set AdamW's weight decay as you scale model and dataset
+       size", 2024.
+    .. [4] O. Shamir, T. Zhang, "Stochastic Gradient Descent for Non-smooth Optimization", ICML
+       2013.
 
     Examples
     --------
@@ -128,9 +152,14 @@ class TVAESynthesizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
         "categorical_features": TableEncoder._parameter_constraints["categorical_features"],
         "encoder": [HasMethods(["fit", "transform", "inverse_transform"]), None],
         "loss_factor": [Interval(Real, 0, None, closed="neither")],
+        "rate_floor": [Interval(Real, 0, None, closed="left")],
+        "random_orders": [Interval(Real, 0, 1, closed="both")],
         "l2scale": [Interval(Real, 0, None, closed="left")],
+        "weight_decay": [Interval(Real, 0, 1, closed="left")],
         "learning_rate": [Interval(Real, 0, None, closed="neither")],
-        "batch_size": [Interval(Integral, 1, None, closed="left")],
+        "average": ["boolean"],
+        "calibrate": ["boolean"],
+        "batch_size": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
         "epochs": [Interval(Integral, 1, None, closed="left")],
         "early_stopping": ["boolean"],
         "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
@@ -145,23 +174,28 @@ class TVAESynthesizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
 
     def __init__(
         self,
-        embedding_dim=128,
+        embedding_dim=16,
         compress_dims=(128, 128),
-        decompress_dims=(128, 128),
+        decompress_dims=(128, 64),
         *,
-        decoder="independent",
+        decoder="autoregressive",
         numerical="quantile",
         categorical_features="from_dtype",
         encoder=None,
-        loss_factor=2.0,
-        l2scale=1e-5,
-        learning_rate=1e-3,
-        batch_size=500,
+        loss_factor=1.0,
+        rate_floor=2.0,
+        random_orders=0.5,
+        l2scale=0.0,
+        weight_decay=0.1,
+        learning_rate=6e-3,
+        average=True,
+        calibrate=True,
+        batch_size="auto",
         epochs=300,
         early_stopping=True,
         validation_fraction=0.1,
-        n_iter_no_change=20,
-        tol=1e-4,
+        n_iter_no_change=4,
+        tol=2e-3,
         warm_start=False,
         device="auto",
         n_jobs=None,
@@ -176,8 +210,13 @@ class TVAESynthesizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
         self.categorical_features = categorical_features
         self.encoder = encoder
         self.loss_factor = loss_factor
+        self.rate_floor = rate_floor
+        self.random_orders = random_orders
         self.l2scale = l2scale
+        self.weight_decay = weight_decay
         self.learning_rate = learning_rate
+        self.average = average
+        self.calibrate = calibrate
         self.batch_size = batch_size
         self.epochs = epochs
         self.early_stopping = early_stopping
@@ -223,10 +262,15 @@ class TVAESynthesizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
             training.to(device),
             None if validation is None else validation.to(device),
             epochs=self.epochs,
-            batch_size=self.batch_size,
+            batch_size=self._rows_a_step(len(training.codes)),
             learning_rate=self.learning_rate,
             l2scale=self.l2scale,
+            weight_decay=self.weight_decay,
             loss_factor=self.loss_factor,
+            rate_floor=self.rate_floor,
+            random_orders=self.random_orders,
+            average=self.average,
+            calibrate=self.calibrate,
             n_iter_no_change=self.n_iter_no_change,
             tol=self.tol,
             generator=torch.Generator(device).manual_seed(seeds[3]),
@@ -414,6 +458,9 @@ class TVAESynthesizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
         n_held = max(1, int(self.validation_fraction * n_rows))
         return batch.take(order[n_held:]), batch.take(order[:n_held])
 
+    def _rows_a_step(self, n_rows):
+        return min(max(n_rows // 64, 32), 512) if self.batch_size == "auto" else self.batch_size
+
     def _keep(self, encoder, vae, history):
         """Set the fitted attributes, all at once and last, so that a failed fit leaves none."""
         if self.warm_start and hasattr(self, "history_"):
@@ -442,7 +489,7 @@ class TVAESynthesizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
         """A table of rows drawn from the decoder at the z that `latent` gives for each block."""
         vae = self._on(generator.device)
         blocks = [np.empty((0, vae.layout.n_heads))]
-        for rows in _blocks(n_rows, vae.layout.data_dim):
+        for rows in _blocks(n_rows, vae.decoder.draw_width):
             blocks.append(vae.draw(latent(rows), generator))
         return self.encoder_.inverse_transform(np.concatenate(blocks))
 
@@ -455,7 +502,7 @@ class TVAESynthesizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
         device = torch.device("cpu") if device.type == "mps" else device  # no float64 there
         vae = self._on(device, torch.float64)
         results = []
-        for rows in _blocks(len(encoded), vae.layout.data_dim):
+        for rows in _blocks(len(encoded), vae.width):
             batch = vae.layout.to_batch(encoded[rows]).to(device)
             results.append(function(vae, batch).cpu().numpy())
         return np.concatenate(results)

@@ -1,6 +1,7 @@
 """Fitting a VAE: batches, optimiser, validation, early stopping, history, progress."""
 
 import warnings
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -17,7 +18,12 @@ def train(
     batch_size,
     learning_rate,
     l2scale,
+    weight_decay,
     loss_factor,
+    rate_floor,
+    random_orders,
+    average,
+    calibrate,
     n_iter_no_change,
     tol,
     generator,
@@ -34,9 +40,19 @@ def train(
     vae : VAE
         On the device of the data.
     data, validation : Batch
-        Resident tensors, shuffled once an epoch, so that a batch is a view.
+        Resident tensors in random order, shuffled again once an epoch, so that a batch is a view.
     epochs, batch_size : int
-    learning_rate, l2scale, loss_factor, tol : float
+    learning_rate, l2scale, tol : float
+    weight_decay : float
+        The part of its size that a weight loses in an epoch; biases lose nothing.
+    loss_factor, rate_floor : float
+        See :func:`~sktvae._vae.negative_bound`.
+    random_orders : float
+        Share of the batches whose variables are learned in a random order.
+    average : bool
+        Whether the weights that are validated, and kept, are running averages.
+    calibrate : bool
+        Whether, at the end, the biases of the categories are set to the frequencies of the data.
     n_iter_no_change : int
     generator : torch.Generator
         On the device of the data: the order of the rows and the noise.
@@ -46,7 +62,7 @@ def train(
     -------
     history : dict of list of float
         An entry an epoch: the terms of the loss, on training rows as they were met and on the
-        validation rows.
+        validation rows; "gap" is the validation loss less the same on as many training rows.
 
     Raises
     ------
@@ -55,20 +71,40 @@ def train(
     """
     weights = _flatten_(vae)
     optimizer = torch.optim.Adam([weights], lr=learning_rate, weight_decay=l2scale, fused=True)
+    objective = {"loss_factor": loss_factor, "rate_floor": rate_floor}
     terms = ("loss", "reconstruction", "kl")
     history = {name: [] for name in terms}
     if validation is not None:
-        history |= {f"validation_{name}": [] for name in terms}
+        history |= {f"validation_{name}": [] for name in terms} | {"gap": []}
         noise = torch.randn(
             len(validation.codes), vae.embedding_dim, generator=generator, device=generator.device
         )
+        seen = data.rows(slice(len(noise)))
+    decay = weight_decay * _decays(vae)
+    averaged = weights.detach().clone() if average else weights.detach()
     best, best_loss, waited = None, float("inf"), 0
+    step = 0
     with _progress(epochs, verbose) as bar:
         try:
             for _ in range(epochs):
-                means = _epoch(vae, data, optimizer, batch_size, loss_factor, generator)
+                totals = torch.zeros(3, device=generator.device)
+                for share, batch in _batches(data, batch_size, generator):
+                    order = None
+                    if random_orders and _uniform(generator) < random_orders:
+                        order = vae.decoder.random_order(generator)
+                    totals += len(batch.codes) * _gradient(vae, batch, generator, order, objective)
+                    optimizer.step()
+                    weights.data.addcmul_(weights.data, decay, value=-share)
+                    vae.project_()
+                    step += 1
+                    if average:
+                        averaged.lerp_(weights.data, (_TAIL + 1) / (step + _TAIL))
+                means = (totals / len(data.codes)).tolist()
                 if validation is not None:
-                    means += _evaluate(vae, validation, noise, loss_factor)
+                    with _weights(weights, averaged):
+                        means += _evaluate(vae, validation, noise, objective)
+                        at_seen = _evaluate(vae, seen, noise[: len(seen.codes)], objective)
+                    means.append(means[3] - at_seen[0])
                 if not np.isfinite(means).all():
                     raise ValueError(
                         f"Training diverged: the loss is {means[0]} in epoch "
@@ -85,7 +121,7 @@ def train(
                     continue
                 waited = 0 if means[3] < best_loss - tol else waited + 1
                 if means[3] < best_loss:
-                    best_loss, best = means[3], weights.detach().clone()
+                    best_loss, best = means[3], averaged.clone()
                 if waited >= n_iter_no_change:
                     break
         except KeyboardInterrupt:
@@ -94,9 +130,40 @@ def train(
                 "model has what it learned so far.",
                 stacklevel=3,
             )
-    if best is not None:
-        weights.data.copy_(best)
+    weights.data.copy_(averaged if best is None else best)
+    if calibrate:
+        _calibrate(vae, data, generator)
     return history
+
+
+# Averages of the weights count the last steps most: at any step about the last fifth of all steps.
+# Polynomial-decay averaging, Shamir & Zhang (ICML 2013), equation 4 with eta = 4.
+_TAIL = 4
+
+
+def _decays(vae):
+    """1 for each weight, 0 for each bias, scale and sigma, in the order of `_flatten_`."""
+    return torch.cat(
+        [
+            torch.full_like(p.detach().reshape(-1), p.ndim > 1 and not name.endswith("bias"))
+            for name, p in vae.named_parameters()
+        ]
+    )
+
+
+@contextmanager
+def _weights(live, other):
+    """Put other weights into the place of the live ones for a while."""
+    kept = live.detach().clone()
+    live.data.copy_(other)
+    try:
+        yield
+    finally:
+        live.data.copy_(kept)
+
+
+def _uniform(generator):
+    return torch.rand((), generator=generator, device=generator.device).item()
 
 
 def _flatten_(module):
@@ -114,22 +181,27 @@ def _flatten_(module):
     return flat
 
 
-def _epoch(vae, data, optimizer, batch_size, loss_factor, generator):
-    """One pass over the rows in random order; means of the loss terms."""
-    n_rows, totals = len(data.codes), torch.zeros(3, device=generator.device)
+def _batches(data, batch_size, generator):
+    """The rows in random order, in batches of nearly one size, and the share of the epoch."""
+    n_rows = len(data.codes)
+    n_batches = -(-n_rows // batch_size)
     # Shuffled once an epoch, so that a batch is a view: rows gathered one by one miss the cache.
     data = data.take(torch.randperm(n_rows, generator=generator, device=generator.device))
-    for start in range(0, n_rows, batch_size):
-        batch = data.rows(slice(start, start + batch_size))
-        noise = _antithetic(len(batch.codes), vae.embedding_dim, generator)
-        optimizer.zero_grad(set_to_none=False)
-        for part, part_noise, share in _parts(vae, batch, noise):
-            loss, *terms = negative_bound(vae, part, part_noise, loss_factor)
-            (loss if share == 1 else share * loss).backward()
-            totals += len(part.codes) * torch.stack([loss.detach(), *terms])
-        optimizer.step()
-        vae.project_()
-    return (totals / n_rows).tolist()
+    for i in range(n_batches):
+        rows = slice(i * n_rows // n_batches, (i + 1) * n_rows // n_batches)
+        yield 1 / n_batches, data.rows(rows)
+
+
+def _gradient(vae, batch, generator, order, objective):
+    """Put the gradient of a batch into the parameters; its loss terms."""
+    vae.zero_grad(set_to_none=False)
+    noise = _antithetic(len(batch.codes), vae.embedding_dim, generator)
+    totals = 0
+    for part, part_noise, share in _parts(vae, batch, noise):
+        loss, *terms = negative_bound(vae, part, part_noise, order=order, **objective)
+        (loss if share == 1 else share * loss).backward()
+        totals = totals + share * torch.stack([loss.detach(), *terms])
+    return totals
 
 
 def _antithetic(n_rows, dim, generator):
@@ -143,22 +215,39 @@ def _antithetic(n_rows, dim, generator):
 
 
 @torch.no_grad()
-def _evaluate(vae, data, noise, loss_factor):
+def _evaluate(vae, data, noise, objective):
     """Means of the loss terms, with the same noise every time so that epochs compare."""
     totals = torch.zeros(3, device=noise.device)
     for part, part_noise, share in _parts(vae, data, noise):
-        totals += share * torch.stack(negative_bound(vae, part, part_noise, loss_factor))
+        totals += share * torch.stack(negative_bound(vae, part, part_noise, **objective))
     return totals.tolist()
 
 
-def _parts(vae, batch, noise, max_numbers=1_000_000):
+def _calibrate(vae, data, generator, max_rows=32_768, max_numbers=8_000_000):
+    """Make rows drawn from the prior have each category as often as the data have it.
+
+    Noisy steps of an optimiser end close to the maximum of the likelihood, and the aggregate
+    posterior close to the prior; a thousandth of a nat in either is one row in a hundred of a
+    category too many.
+    """
+    n_codes = vae.layout.n_codes
+    if not n_codes:
+        return
+    frequency = torch.bincount(data.codes.flatten(), minlength=n_codes) / len(data.codes)
+    widest = max(vae.layout.sizes)
+    n_rows = min(max_rows, max(1000, max_numbers // widest))
+    z = _antithetic(n_rows, vae.embedding_dim, generator)
+    vae.decoder.calibrate_(z, frequency, generator)
+
+
+def _parts(vae, batch, noise, max_numbers=2_000_000):
     """Pieces of a batch whose widest tensor is within bounds, and their share of the rows.
 
-    `max_numbers` of them are 4 MB in float32. A batch is one piece but where heads are very wide:
+    `max_numbers` of them are 8 MB in float32. A batch is one piece but where heads are very wide:
     tensors of tens of megabytes fragment the heap, and 10,000 categories took gigabytes.
     """
     n_rows = len(batch.codes)
-    size = max(1, max_numbers // vae.layout.data_dim)
+    size = max(1, max_numbers // vae.width)
     for start in range(0, n_rows, size):
         rows = slice(start, start + size)
         part = batch.rows(rows)
