@@ -245,7 +245,8 @@ class OutputLayer(nn.Module):
             features[i, :, :n_ordered] = position_features(place).t()
             weight.data[i, :, :n_ordered] = 0
         self.weight = weight
-        self.slope = nn.Parameter(torch.zeros(len(heads) * bool(features.any()), hidden, N_FEATURES))
+        slope = torch.zeros(len(heads), hidden, N_FEATURES)
+        self.slope = nn.Parameter(slope) if features.any() else None
         self.register_buffer("index", index, persistent=False)
         self.register_buffer("features", features, persistent=False)
         columns = [layout.column[j] for j in heads]
@@ -254,7 +255,7 @@ class OutputLayer(nn.Module):
     def parameters_for(self, padded_bias):
         """Weight (H, hidden, widest) and bias (H, 1, widest)."""
         weight = self.weight
-        if len(self.slope):
+        if self.slope is not None:
             weight = torch.baddbmm(weight, self.slope, self.features)
         return weight, padded_bias[self.index]
 
@@ -414,7 +415,9 @@ class AutoregressiveDecoder(nn.Module):
             "value_owner": [owner[j] for j in layout.gaussian],
             "ordered": ordered,
             "coarse_column": [layout.column[j] for j in first],
-            "fine_column": [len(layout.categorical) if j is None else layout.column[j] for j in fine],
+            "fine_column": [
+                len(layout.categorical) if j is None else layout.column[j] for j in fine
+            ],
             "n_coarse": [[layout.n_ordered(j)] for j in first],
             "n_fine": [[1 if j is None else layout.width(j)] for j in fine],
         }
@@ -631,7 +634,7 @@ def calibration(logits, frequency, rounds=3):
 
 
 def uniforms(n, generator, stratified=False):
-    """n uniform numbers, (n, 1); one in each n-th part of [0, 1), in random order, if stratified."""
+    """Uniform numbers, (n, 1); if stratified, one in each n-th part of [0, 1), shuffled."""
     u = torch.rand(n, generator=generator, device=generator.device)
     if stratified:
         u = (u + torch.randperm(n, generator=generator, device=generator.device)) / n

@@ -59,7 +59,9 @@ class Layout:
                 self.variables.append([j])
         self.first = np.cumsum([0, *self.sizes])[:-1]
         self.data_dim = self.n_codes + len(self.gaussian)
-        self.head_of = torch.arange(len(self.sizes)).repeat_interleave(torch.tensor(self.sizes))
+        self.head_of = torch.arange(len(self.sizes)).repeat_interleave(
+            torch.tensor(self.sizes, dtype=torch.long)
+        )
 
     def width(self, j):
         """Categories of head j, 0 for a Gaussian one."""

@@ -133,7 +133,7 @@ def test_encoded_table(table):
     Z = encoder.set_output(transform="pandas").transform(table)
     assert list(Z.columns[:4]) == ["age__mode", "age__value", "weight__mode", "weight__value"]
     assert Z.shape == (len(table), len(encoder.heads_))
-    assert encoder.heads_[1] == Gaussian()
+    assert encoder.heads_[1] == Gaussian(refines=True)
     assert encoder.heads_[-4] == Categorical(3)
     np.testing.assert_array_equal(encoder.inverse_transform(Z)["city"], table["city"])
 

@@ -7,20 +7,28 @@ import numpy as np
 import pytest
 import torch
 
+from sktvae._decoders import exponentials, position_features
 from sktvae._heads import Categorical, Gaussian, Uniform
-from sktvae._vae import SIGMA_RANGE, VAE, InputLayer, Layout, exponentials, negative_bound
+from sktvae._layout import Layout
+from sktvae._vae import (
+    SIGMA_RANGE,
+    VAE,
+    InputLayer,
+    aggregate_divergence,
+    negative_bound,
+)
 
 HEADS = [Categorical(3), Gaussian(), Categorical(5), Uniform(), Gaussian(), Categorical(2)]
 
 
-def encoded_rows(n, seed=0):
+def encoded_rows(n, seed=0, heads=HEADS):
     rng = np.random.default_rng(seed)
     columns = {
         Categorical: lambda h: rng.integers(0, h.n_categories, n),
         Gaussian: lambda h: rng.uniform(-1, 1, n),
         Uniform: lambda h: rng.random(n),
     }
-    return np.column_stack([columns[type(head)](head) for head in HEADS])
+    return np.column_stack([columns[type(head)](head) for head in heads])
 
 
 @pytest.fixture
@@ -122,8 +130,29 @@ def test_gradients_are_those_of_the_formulas():
         torch.testing.assert_close(p.grad, numeric, atol=1e-6, rtol=1e-4, msg=name)
 
 
-def test_a_gradient_reaches_every_parameter(vae):
-    batch = vae.layout.to_batch(encoded_rows(200))
+# A variable of each kind that the autoregressive decoder knows: a coarse and a fine bin with a code
+# for missing values, a mode and a position in it, plain categories, a number alone.
+VARIABLES = [
+    Categorical(4, n_ordered=3),
+    Categorical(3, n_ordered=3, refines=True),
+    Uniform(),
+    Categorical(2),
+    Categorical(3, n_ordered=3),
+    Gaussian(refines=True),
+    Gaussian(),
+    Categorical(5),
+]
+
+
+@pytest.mark.parametrize("decoder", ["independent", "autoregressive"])
+@pytest.mark.parametrize("dims", [(7,), (6, 9), (6, 5, 9)])
+def test_a_gradient_reaches_every_parameter(decoder, dims):
+    vae = VAE(VARIABLES, 4, (8, 6), dims, decoder, seed=0)
+    with torch.no_grad():  # a slope of outputs that are zero reaches nothing behind them
+        for p in vae.parameters():
+            p += 0.1 * torch.randn(p.shape, generator=torch.Generator().manual_seed(p.numel()))
+        vae.decoder.sigma.clamp_(0.1, 1)
+    batch = vae.layout.to_batch(encoded_rows(200, heads=VARIABLES))
     negative_bound(vae, batch, torch.randn(200, 4), 2.0)[0].backward()
     for name, p in vae.named_parameters():
         assert p.grad is not None and (p.grad != 0).any(), name
@@ -200,3 +229,122 @@ def test_initial_weights_leave_the_global_state_alone():
     one, two = (VAE(HEADS, 4, (8,), (8,), "independent", seed=5) for _ in range(2))
     torch.testing.assert_close(torch.get_rng_state(), before)
     torch.testing.assert_close(weights(one), weights(two))
+
+
+def discrete():
+    """An autoregressive decoder of categories alone, with weights large enough to matter."""
+    heads = [Categorical(4, 3), Categorical(2, refines=True), Categorical(3), Categorical(2, 0)]
+    vae = VAE(heads, 2, (4,), (6, 5, 7), "autoregressive", seed=1).double()
+    with torch.no_grad():
+        for p in vae.decoder.parameters():
+            generator = torch.Generator().manual_seed(p.numel())
+            p += 0.7 * torch.randn(p.shape, generator=generator, dtype=p.dtype)
+    rows = np.array(list(np.ndindex(4, 2, 3, 2)))
+    return vae, rows
+
+
+ORDERS = [None, torch.tensor([2, 0, 1]), torch.tensor([1, 2, 0]), torch.tensor([0, 1, 2])]
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_probabilities_of_all_rows_sum_to_one(order):
+    """In every order; a variable that saw itself, or what comes after it, would break it."""
+    vae, rows = discrete()
+    batch = vae.layout.to_batch(rows)
+    for z in torch.randn(3, 2, dtype=torch.double):
+        log_prob = vae.decoder.log_prob(z.expand(len(rows), 2), batch, order)
+        assert log_prob.std() > 0.3
+        torch.testing.assert_close(log_prob.exp().sum(), torch.ones((), dtype=torch.double))
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_autoregressive_draws_follow_log_prob(order):
+    """Frequencies of 200,000 draws against the probability of every possible row."""
+    vae, rows = discrete()
+    n, generator = 200_000, torch.Generator().manual_seed(0)
+    z = torch.tensor([[0.5, -1.0]], dtype=torch.double)
+    batch = vae.layout.to_batch(rows)
+    with torch.no_grad():
+        p = vae.decoder.log_prob(z.expand(len(rows), 2), batch, order).exp()
+        drawn = vae.decoder.draw(z.expand(n, 2), generator, order).codes.numpy() - vae.layout.first
+    frequency = np.bincount(np.ravel_multi_index(drawn.T, (4, 2, 3, 2)), minlength=48) / n
+    np.testing.assert_allclose(frequency, p, atol=0.004)
+
+
+def test_autoregressive_numbers_follow_their_density():
+    """Drawn numbers, of which the second depends on the first, under the density they came from."""
+    vae = VAE([Gaussian(), Gaussian()], 2, (4,), (8, 8), "autoregressive", seed=0)
+    with torch.no_grad():
+        vae.decoder.levels[0].weight *= 3
+        vae.decoder.sigma.copy_(torch.tensor([0.3, 0.05]))
+    generator = torch.Generator().manual_seed(0)
+    z = torch.zeros(1, 2).expand(50_000, 2)
+    with torch.no_grad():
+        batch = vae.decoder.draw(z, generator)
+        inside = (batch.values.abs() < 1).all(1)
+        assert inside.float().mean() > 0.9
+        log_prob = vae.decoder.log_prob(z, batch)[inside]
+    entropy = sum(np.log(s) + 0.5 * np.log(2 * np.pi * np.e) for s in (0.3, 0.05))
+    assert abs(-log_prob.mean() - entropy) < 0.05
+    assert np.corrcoef(batch.values[inside].T)[0, 1] ** 2 > 0.3
+
+
+def test_the_state_says_what_is_visible():
+    """The same values, seen or not seen, give another likelihood of the last variable."""
+    vae, rows = discrete()
+    batch = vae.layout.to_batch(rows)
+    z = torch.zeros(len(rows), 2, dtype=torch.double)
+    one, two = (vae.decoder.log_prob(z, batch, order) for order in ORDERS[1:3])
+    assert (one - two).abs().max() > 0.1
+
+
+def test_missing_values_in_a_number_alone():
+    vae = VAE([Categorical(3), Gaussian()], 2, (4,), (8,), "autoregressive").double()
+    encoded = np.array([[0, np.nan], [1, 0.3]])
+    z = torch.zeros(2, 2, dtype=torch.double)
+    with torch.no_grad():
+        whole = vae.decoder.log_prob(z, vae.layout.to_batch(encoded))
+    assert torch.isfinite(whole).all()
+
+
+def test_near_positions_have_near_features():
+    place = torch.linspace(0, 1, 513)
+    features = position_features(place)
+    assert features.shape == (513, 13)
+    near = (features[1:] - features[:-1]).norm(dim=1).max()
+    far = torch.cdist(features, features)[(place[:, None] - place).abs() > 0.02].min()
+    assert near < 0.5 * far
+
+
+def test_aggregate_divergence_is_that_of_the_mixture():
+    """Posteriors at -1 and +1 in one dimension: against the integral over their mixture."""
+    n, std = 4000, 0.5
+    mu = torch.tensor([-1.0, 1.0], dtype=torch.double).repeat(n // 2)[:, None]
+    parameters = torch.cat([mu, torch.full_like(mu, 2 * np.log(std))], dim=1)
+    noise = torch.randn(n, 1, dtype=torch.double, generator=torch.Generator().manual_seed(0))
+    x = np.linspace(-6, 6, 10_001)
+    density = lambda m, s: np.exp(-((x - m) ** 2) / (2 * s**2)) / (s * np.sqrt(2 * np.pi))
+    mixture = (density(-1, std) + density(1, std)) / 2
+    expected = np.sum(mixture * np.log(mixture / density(0, 1))) * (x[1] - x[0])
+    found = aggregate_divergence(mu + std * noise, parameters).item()
+    assert abs(found - expected) < 0.03
+    standard = torch.zeros(n, 2, dtype=torch.double)
+    assert abs(aggregate_divergence(noise, standard).item()) < 1e-9
+
+
+def test_a_rate_floor_frees_information_and_no_more(vae):
+    """Under the floor only the divergence of the aggregate is charged, above it the whole KL."""
+    batch = vae.layout.to_batch(encoded_rows(300))
+    noise = torch.randn(300, 4, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        vae.encoder.posterior.weight *= 8
+    loss, reconstruction, kl = negative_bound(vae, batch, noise, 1.0, 0.0)
+    torch.testing.assert_close(loss, reconstruction + kl)
+    parameters = vae.encoder.parameters_of(batch)
+    aggregate = aggregate_divergence(
+        parameters.chunk(2, 1)[0] + noise * vae.encoder(batch)[1], parameters
+    )
+    high = negative_bound(vae, batch, noise, 1.0, 50.0)[0]
+    torch.testing.assert_close(high, reconstruction + 50 + aggregate)
+    low = negative_bound(vae, batch, noise, 1.0, 1e-9)[0]
+    torch.testing.assert_close(low, reconstruction + kl)
