@@ -1,6 +1,7 @@
 """The paper's configuration against ctgan's TVAE: time, memory and fidelity, in one run.
 
     python benchmarks/peer.py YARDSTICK SPLITS NAME --peer-python PEER [--epochs E] [--config C]
+        [--peer-epochs E]
 
 YARDSTICK is `fidelity.py`, PEER the python of the environment its header describes, SPLITS the
 folder its `splits` command has written NAME to. Each model is fitted in a process of its own, one
@@ -101,7 +102,8 @@ def main():
     parser.add_argument("splits")
     parser.add_argument("name")
     parser.add_argument("--peer-python", required=True)
-    parser.add_argument("--epochs", type=int, help="of both models; default: 300, and the config's")
+    parser.add_argument("--epochs", type=int, help="of sktvae; default: those of the config")
+    parser.add_argument("--peer-epochs", type=int, default=300)
     parser.add_argument("--config", default="xu2019", help=f"one of {', '.join(variants())}")
     args = parser.parse_args()
     out = pathlib.Path(args.splits)
@@ -110,7 +112,7 @@ def main():
         path = str(out / f"{args.name}.{who}.csv")
         if who == "ctgan":
             yardstick = [args.peer_python, args.yardstick]
-            command = [*yardstick, "ctgan", args.splits, args.name, path, str(args.epochs or 300)]
+            command = [*yardstick, "ctgan", args.splits, args.name, path, str(args.peer_epochs)]
         else:
             command = own(args.splits, args.name, path, args.epochs, args.config)
         figures = run(command)

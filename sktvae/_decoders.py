@@ -39,7 +39,8 @@ class IndependentDecoder(nn.Module):
         self.hidden, width = hidden_layers(embedding_dim, decompress_dims)
         self.output = nn.Linear(width, layout.data_dim)
         self.sigma = nn.Parameter(torch.full((len(layout.gaussian),), 0.1))
-        membership = F.one_hot(layout.head_of, len(layout.sizes)).to(self.sigma.dtype)
+        membership = torch.zeros(layout.n_codes, len(layout.sizes))
+        membership.scatter_(1, layout.head_of[:, None], 1.0)
         self.register_buffer("membership", membership, persistent=False)  # (K, C)
 
     def forward(self, z):
@@ -428,7 +429,9 @@ class AutoregressiveDecoder(nn.Module):
     @property
     def width(self):
         """Numbers a row in the widest tensor of `log_prob`."""
-        return len(self.variables) * max(self.from_z.out_features, self.levels[0].weight.shape[2])
+        return max(len(self.variables), len(self.layout.categorical)) * max(
+            self.from_z.out_features, self.levels[0].weight.shape[2]
+        )
 
     @property
     def draw_width(self):
@@ -447,7 +450,8 @@ class AutoregressiveDecoder(nn.Module):
         z : tensor of shape (B, E)
         batch : Batch of B rows
         order : int tensor of shape (n_variables,), default=None
-            The variables, each after those that it depends on; None is the order of the table.
+            Indices into `variables`, each after those that it depends on; None is the order of
+            the table.
 
         Returns
         -------
@@ -481,11 +485,19 @@ class AutoregressiveDecoder(nn.Module):
             embedded = torch.bmm(features, self.slope)  # (ordered, B, width)
             state = torch.addmm(state, visible(self.ordered), embedded.flatten(1))
         if len(values):
-            known = ~torch.isnan(values)[..., None]
-            embedded = torch.nan_to_num(values)[..., None] * self.value_slope
-            embedded = embedded + known * self.value_bias
+            embedded = self.embed_values(values[..., None])  # (G, B, width)
             state = torch.addmm(state, visible(self.value_owner), embedded.flatten(1))
         return self.shared(state.view(shape))
+
+    def embed_values(self, values, which=slice(None)):
+        """What values of Gaussian heads add to the states: (..., B, 1) -> (..., B, width)."""
+        embedded = torch.nan_to_num(values) * self.value_slope[which]
+        return embedded + ~torch.isnan(values) * self.value_bias[which]
+
+    def has_place(self, j, codes):
+        """Which rows have a code of head j that has a place in its order, (B,)."""
+        c = self.layout.column[j]
+        return codes[c] - int(self.layout.first[c]) < self.layout.heads[j].n_ordered
 
     def shared(self, state):
         """The layers that all variables share."""
@@ -551,19 +563,23 @@ class AutoregressiveDecoder(nn.Module):
                         self.category_bias[own] += shift
                         out += shift
                     u = uniforms(n_rows, generator, stratified=frequency is not None)
-                    codes[c] = layout.first[c] + draw_codes(out, u)
+                    codes[c] = int(layout.first[c]) + draw_codes(out, u)
                     if depth + 1 < len(self.variables[i]):
                         one = self.refined[codes[c]]
                         more = one if more is None else more + one
                 else:
                     noise = torch.randn(n_rows, generator=generator, device=z.device)
-                    values[c] = (torch.tanh(out[:, 0]) + self.sigma[c] * noise).clamp_(-1, 1)
-                    state += values[c][:, None] * self.value_slope[c] + self.value_bias[c]
+                    value = (torch.tanh(out[:, 0]) + self.sigma[c] * noise).clamp_(-1, 1)
+                    if depth:  # as where a value is missing: no mode, and no position in it
+                        applies = self.has_place(self.variables[i][0], codes)
+                        value = torch.where(applies, value, math.nan)
+                    values[c] = value
+                    state += self.embed_values(value[:, None], c)
             heads, table = tables[i]
             index = 0
             for j in heads:
                 c = layout.column[j]
-                index = index * layout.width(j) + codes[c] - layout.first[c]
+                index = index * layout.width(j) + codes[c] - int(layout.first[c])
             if heads:
                 state += F.embedding(index, table)
             for j in self.variables[i]:
@@ -592,7 +608,7 @@ class AutoregressiveDecoder(nn.Module):
         Yields
         ------
         heads : list of int
-            One or two; for a variable of more, the others add their own embeddings.
+            None to two; of a variable of more, the others add their own embeddings.
         table : tensor of shape (n_codes or n_codes * n_fine_codes, width)
         """
         for i, heads in enumerate(self.variables):
@@ -611,11 +627,11 @@ class AutoregressiveDecoder(nn.Module):
             yield heads, total.flatten(0, 1)
 
 
-def calibration(logits, frequency, rounds=3):
+def calibration(logits, frequency, rounds=3, least=1e-6):
     """What to add to logits so that the mean of their softmax is a frequency.
 
-    Each round of iterative proportional fitting adds the logarithm of the ratio; half a row more
-    in both keeps it finite.
+    Each round of iterative proportional fitting adds the logarithm of the ratio; `least` more in
+    both keeps it finite.
 
     Parameters
     ----------
@@ -626,10 +642,10 @@ def calibration(logits, frequency, rounds=3):
     -------
     shift : tensor of shape (n,)
     """
-    shift, half = torch.zeros_like(frequency), 0.5 / len(logits)
+    shift = torch.zeros_like(frequency)
     for _ in range(rounds):
         mean = torch.softmax(logits + shift, dim=1).mean(0)
-        shift += torch.log((frequency + half) / (mean + half))
+        shift += torch.log((frequency + least) / (mean + least))
     return shift
 
 

@@ -43,8 +43,9 @@ class TVAESynthesizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
         Hidden layers of the encoder.
     decompress_dims : array-like of int, default=(128, 64)
         Hidden layers of the decoder.
-        A tuple for the autoregressive decoder: width of its states, hidden widths of residual
-        blocks that all columns share (if any), width of the hidden layer of each column.
+        For the autoregressive decoder: the width of its states, the hidden widths of residual
+        blocks that all columns share (if any), and the width of the hidden layer of each column;
+        a single number is both the first and the last.
     decoder : {"autoregressive", "independent"}, default="autoregressive"
         "autoregressive": each column depends on z and on the columns before it. "independent":
         the heads of a row are independent given z, as in the paper.
@@ -66,8 +67,8 @@ class TVAESynthesizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
     l2scale : float, default=0
         L2 penalty on the weights, part of the gradient that Adam scales (as in the paper).
     weight_decay : float, default=0.1
-        The part of its size that a weight loses in an epoch, apart from the gradient [2]_; biases
-        lose nothing. It is per epoch and not per step so that one value fits tables of any
+        About the part of its size that a weight loses in an epoch, apart from the gradient [2]_;
+        biases lose nothing. It is per epoch and not per step so that one value fits tables of any
         length [3]_.
     learning_rate : float, default=6e-3
         Of Adam.
@@ -152,7 +153,7 @@ class TVAESynthesizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
         "categorical_features": TableEncoder._parameter_constraints["categorical_features"],
         "encoder": [HasMethods(["fit", "transform", "inverse_transform"]), None],
         "loss_factor": [Interval(Real, 0, None, closed="neither")],
-        "rate_floor": [Interval(Real, 0, None, closed="left")],
+        "rate_floor": [Interval(Real, 0, np.inf, closed="left")],
         "random_orders": [Interval(Real, 0, 1, closed="both")],
         "l2scale": [Interval(Real, 0, None, closed="left")],
         "weight_decay": [Interval(Real, 0, 1, closed="left")],

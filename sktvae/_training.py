@@ -1,5 +1,6 @@
 """Fitting a VAE: batches, optimiser, validation, early stopping, history, progress."""
 
+import math
 import warnings
 from contextlib import contextmanager
 
@@ -44,7 +45,7 @@ def train(
     epochs, batch_size : int
     learning_rate, l2scale, tol : float
     weight_decay : float
-        The part of its size that a weight loses in an epoch; biases lose nothing.
+        About the part of its size that a weight loses in an epoch; biases lose nothing.
     loss_factor, rate_floor : float
         See :func:`~sktvae._vae.negative_bound`.
     random_orders : float
@@ -79,7 +80,7 @@ def train(
         noise = torch.randn(
             len(validation.codes), vae.embedding_dim, generator=generator, device=generator.device
         )
-        seen = data.rows(slice(len(noise)))
+        seen = data.rows(slice(len(validation.codes)))
     decay = weight_decay * _decays(vae)
     averaged = weights.detach().clone() if average else weights.detach()
     best, best_loss, waited = None, float("inf"), 0
@@ -105,12 +106,13 @@ def train(
                         means += _evaluate(vae, validation, noise, objective)
                         at_seen = _evaluate(vae, seen, noise[: len(seen.codes)], objective)
                     means.append(means[3] - at_seen[0])
-                if not np.isfinite(means).all():
-                    raise ValueError(
-                        f"Training diverged: the loss is {means[0]} in epoch "
-                        f"{len(history['loss']) + 1}. Lower learning_rate, which is "
-                        f"{learning_rate}."
-                    )
+                for name, mean in zip(history, means, strict=True):
+                    if not np.isfinite(mean):
+                        raise ValueError(
+                            f"Training diverged: the {name} is {mean} in epoch "
+                            f"{len(history['loss']) + 1}. Lower learning_rate, which is "
+                            f"{learning_rate}."
+                        )
                 for name, mean in zip(history, means, strict=True):
                     history[name].append(mean)
                 bar.update()
@@ -128,11 +130,11 @@ def train(
             warnings.warn(
                 f"Training was interrupted after {len(history['loss'])} of {epochs} epochs; the "
                 "model has what it learned so far.",
-                stacklevel=3,
+                stacklevel=4,
             )
     weights.data.copy_(averaged if best is None else best)
     if calibrate:
-        _calibrate(vae, data, generator)
+        _calibrate(vae, [data] if validation is None else [data, validation], generator)
     return history
 
 
@@ -223,7 +225,7 @@ def _evaluate(vae, data, noise, objective):
     return totals.tolist()
 
 
-def _calibrate(vae, data, generator, max_rows=32_768, max_numbers=8_000_000):
+def _calibrate(vae, batches, generator, max_rows=32_768, max_numbers=8_000_000):
     """Make rows drawn from the prior have each category as often as the data have it.
 
     Noisy steps of an optimiser end close to the maximum of the likelihood, and the aggregate
@@ -233,9 +235,10 @@ def _calibrate(vae, data, generator, max_rows=32_768, max_numbers=8_000_000):
     n_codes = vae.layout.n_codes
     if not n_codes:
         return
-    frequency = torch.bincount(data.codes.flatten(), minlength=n_codes) / len(data.codes)
-    widest = max(vae.layout.sizes)
-    n_rows = min(max_rows, max(1000, max_numbers // widest))
+    # The held-out rows count too: a category that only they have is not to vanish.
+    codes = torch.cat([batch.codes for batch in batches])
+    frequency = torch.bincount(codes.flatten(), minlength=n_codes) / len(codes)
+    n_rows = min(max_rows, max(200, max_numbers // vae.decoder.draw_width))
     z = _antithetic(n_rows, vae.embedding_dim, generator)
     vae.decoder.calibrate_(z, frequency, generator)
 
@@ -247,7 +250,8 @@ def _parts(vae, batch, noise, max_numbers=2_000_000):
     tensors of tens of megabytes fragment the heap, and 10,000 categories took gigabytes.
     """
     n_rows = len(batch.codes)
-    size = max(1, max_numbers // vae.width)
+    # no more rows than make a square of `max_numbers`, for the aggregate posterior
+    size = max(1, min(max_numbers // vae.width, math.isqrt(max_numbers)))
     for start in range(0, n_rows, size):
         rows = slice(start, start + size)
         part = batch.rows(rows)

@@ -234,7 +234,9 @@ def _fit_and_count_threads(table):
 def test_pipelines(table):
     y = table["smoker"]
     X = table.drop(columns=["smoker", "risk"])
-    middle = make_pipeline(small(epochs=60), LogisticRegression())
+    # with the independent decoder z carries everything that the columns say of each other
+    latent = small(epochs=60, decoder="independent", decompress_dims=(16, 16))
+    middle = make_pipeline(latent, LogisticRegression())
     assert middle.fit(X, y).score(X, y) > 0.8
     last = make_pipeline("passthrough", small()).fit(table)
     assert last[-1].sample(3).shape == (3, table.shape[1])

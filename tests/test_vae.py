@@ -336,15 +336,35 @@ def test_a_rate_floor_frees_information_and_no_more(vae):
     """Under the floor only the divergence of the aggregate is charged, above it the whole KL."""
     batch = vae.layout.to_batch(encoded_rows(300))
     noise = torch.randn(300, 4, generator=torch.Generator().manual_seed(0))
+    charged = lambda floor: negative_bound(vae, batch, noise, 1.0, floor)
+    aggregate = lambda: aggregate_divergence(
+        vae.encoder(batch)[0] + noise * vae.encoder(batch)[1], vae.encoder.parameters_of(batch)
+    )
+    loss, reconstruction, kl = charged(0.0)
+    torch.testing.assert_close(loss, reconstruction + kl)
+    assert kl - aggregate() < 2
+    torch.testing.assert_close(charged(2.0)[0], reconstruction + 2 + aggregate())
     with torch.no_grad():
         vae.encoder.posterior.weight *= 8
-    loss, reconstruction, kl = negative_bound(vae, batch, noise, 1.0, 0.0)
-    torch.testing.assert_close(loss, reconstruction + kl)
-    parameters = vae.encoder.parameters_of(batch)
-    aggregate = aggregate_divergence(
-        parameters.chunk(2, 1)[0] + noise * vae.encoder(batch)[1], parameters
-    )
-    high = negative_bound(vae, batch, noise, 1.0, 50.0)[0]
-    torch.testing.assert_close(high, reconstruction + 50 + aggregate)
-    low = negative_bound(vae, batch, noise, 1.0, 1e-9)[0]
-    torch.testing.assert_close(low, reconstruction + kl)
+    loss, reconstruction, kl = charged(0.0)
+    assert kl - aggregate() > 0.5
+    torch.testing.assert_close(charged(0.5)[0], loss)
+
+
+def test_missing_numbers_are_drawn_as_they_were_learned():
+    """After a missing mode no position is drawn, and what follows knows of none."""
+    heads = [Categorical(4, n_ordered=3), Gaussian(refines=True), Categorical(3)]
+    vae = VAE(heads, 2, (4,), (8, 8), "autoregressive", seed=0)
+    with torch.no_grad():
+        vae.decoder.value_bias += 2
+        for p in vae.decoder.levels.parameters():
+            p *= 3
+        z = torch.zeros(1, 2)
+        drawn = vae.decoder.draw(z.expand(100_000, 2), torch.Generator().manual_seed(0))
+        rows = vae.layout.to_batch(np.array([[3, np.nan, k] for k in range(3)]))
+        expected = torch.softmax(vae.decoder.log_prob(z.expand(3, 2), rows), 0)
+    missing = drawn.codes[:, 0] == 3
+    assert missing.sum() > 3000
+    torch.testing.assert_close(torch.isnan(drawn.values[:, 0]), missing)
+    frequency = torch.bincount(drawn.codes[missing, 1] - 4, minlength=3) / missing.sum()
+    torch.testing.assert_close(frequency, expected, atol=0.03, rtol=0)
