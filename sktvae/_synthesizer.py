@@ -24,8 +24,8 @@ from sktvae._version import __version__
 
 # Draws of z per row in `score_samples`, the same for every row.
 _SCORE_DRAWS = 16
-# Numbers in the widest tensor of a block of rows while sampling and scoring: 8 MB in float64.
-_BLOCK_NUMBERS = 1_000_000
+# Numbers in the widest tensor of a block of rows while sampling and scoring: 4 MB in float64.
+_BLOCK_NUMBERS = 500_000
 
 
 class TVAESynthesizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
@@ -41,7 +41,7 @@ class TVAESynthesizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
         Size of the latent z, and of the output of `transform`.
     compress_dims : array-like of int, default=(128, 128)
         Hidden layers of the encoder.
-    decompress_dims : array-like of int, default=(128, 64)
+    decompress_dims : array-like of int, default=(96, 32, 64)
         Hidden layers of the decoder.
         For the autoregressive decoder: the width of its states, the hidden widths of residual
         blocks that all columns share (if any), and the width of the hidden layer of each column;
@@ -61,7 +61,7 @@ class TVAESynthesizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
     rate_floor : float, default=2
         So many nats of what z holds of a row cost nothing, so that a decoder that could do
         without z uses it; 0 for none.
-    random_orders : float, default=0.5
+    random_orders : float, default=0.2
         Share of the batches in which the autoregressive decoder learns the columns in a random
         order, and not in that of the table.
     l2scale : float, default=0
@@ -85,8 +85,8 @@ class TVAESynthesizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
         `n_iter_no_change` epochs, and keep the weights of the best epoch.
     validation_fraction : float, default=0.1
         Share of the rows held out when `early_stopping`; tables under 20 rows hold out none.
-    n_iter_no_change : int, default=4
-    tol : float, default=2e-3
+    n_iter_no_change : int, default=3
+    tol : float, default=4e-3
         A validation loss lower by this counts as an improvement.
     warm_start : bool, default=False
         Go on from the weights and the encoder of the last `fit` instead of starting anew.
@@ -177,7 +177,7 @@ class TVAESynthesizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
         self,
         embedding_dim=16,
         compress_dims=(128, 128),
-        decompress_dims=(128, 64),
+        decompress_dims=(96, 32, 64),
         *,
         decoder="autoregressive",
         numerical="quantile",
@@ -185,7 +185,7 @@ class TVAESynthesizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
         encoder=None,
         loss_factor=1.0,
         rate_floor=2.0,
-        random_orders=0.5,
+        random_orders=0.2,
         l2scale=0.0,
         weight_decay=0.1,
         learning_rate=6e-3,
@@ -195,8 +195,8 @@ class TVAESynthesizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
         epochs=300,
         early_stopping=True,
         validation_fraction=0.1,
-        n_iter_no_change=4,
-        tol=2e-3,
+        n_iter_no_change=3,
+        tol=4e-3,
         warm_start=False,
         device="auto",
         n_jobs=None,
