@@ -1,7 +1,9 @@
 """sktvae: the tabular variational autoencoder as a scikit-learn estimator."""
 
-from sktvae._codecs import CategoryCodec, ModeCodec, QuantileCodec
+from sktvae._codecs import CategoryCodec, KeyCodec
 from sktvae._encoder import TableEncoder
+from sktvae._numbers import ModeCodec, QuantileCodec
+from sktvae._relations import FixedCombinations, LessEqual, SumOf
 from sktvae._synthesizer import TVAESynthesizer
 from sktvae._version import __version__
 
@@ -27,8 +29,12 @@ XU2019 = {
 __all__ = [
     "XU2019",
     "CategoryCodec",
+    "FixedCombinations",
+    "KeyCodec",
+    "LessEqual",
     "ModeCodec",
     "QuantileCodec",
+    "SumOf",
     "TVAESynthesizer",
     "TableEncoder",
     "__version__",

@@ -1,5 +1,9 @@
 """`TableEncoder`: routes the columns of a table to codecs, table <-> encoded table."""
 
+import uuid
+import warnings
+from functools import partial
+
 import numpy as np
 import pandas as pd
 from joblib import Parallel, delayed
@@ -9,11 +13,16 @@ from sklearn.utils._param_validation import HasMethods, StrOptions
 from sklearn.utils.metaestimators import _BaseComposition
 from sklearn.utils.validation import check_is_fitted
 
-from sktvae._codecs import CategoryCodec, ModeCodec, QuantileCodec
+from sktvae._codecs import CategoryCodec, KeyCodec, seed_of
 from sktvae._heads import Categorical
+from sktvae._numbers import ModeCodec, QuantileCodec
+from sktvae._relations import Relation
 from sktvae._schema import TableSchema
 
 _NUMERICAL = {"quantile": QuantileCodec, "modes": ModeCodec}
+# More categories than this are the infrequent ones of a column that has no codec of its own.
+_MOST_CATEGORIES = 1000
+_FEWEST_KEYS = 50  # rows of a table in which a column of different values is taken for a key
 
 
 class TableEncoder(TransformerMixin, _BaseComposition):
@@ -21,16 +30,23 @@ class TableEncoder(TransformerMixin, _BaseComposition):
 
     The encoded table has one number a column for each head: codes, never one-hot, so that it stays
     narrow. Numbers go to the `numerical` codec, everything else to a
-    :class:`~sktvae.CategoryCodec`; `codecs` says otherwise for the columns it names.
+    :class:`~sktvae.CategoryCodec` (of 1,000 categories; rarer ones share a code and are drawn by
+    their frequency); `codecs` says otherwise for the columns it names. Text that is different in
+    each of 50 rows or more, and row numbers, are keys: they go to a :class:`~sktvae.KeyCodec`, with
+    a warning.
 
     Parameters
     ----------
-    codecs : list of (str, codec, columns), default=None
+    codecs : list of (str, codec or "drop", columns), default=None
         As in :class:`~sklearn.compose.ColumnTransformer`: a name, by which the codec's parameters
-        can be set and searched over (``quantile__n_bins``); a codec, cloned for each column; and
-        the columns: names, positions, a slice, a boolean mask, or a callable such as
+        can be set and searched over (``quantile__n_bins``); a codec, cloned for each column, or
+        "drop" for columns that are left out of decoded tables; and the columns: names, positions,
+        a slice, a boolean mask, or a callable such as
         :func:`~sklearn.compose.make_column_selector`. Columns not named here are routed by their
         dtype.
+    relations : list of relation, default=None
+        What every row keeps: :class:`~sktvae.LessEqual`, :class:`~sktvae.FixedCombinations`,
+        :class:`~sktvae.SumOf`.
     numerical : {"quantile", "modes"} or codec, default="quantile"
         For columns of numbers, dates and durations.
     categorical_features : "from_dtype" or array-like of {bool, int, str}, default="from_dtype"
@@ -44,11 +60,14 @@ class TableEncoder(TransformerMixin, _BaseComposition):
     Attributes
     ----------
     codecs_ : list of codec
-        The fitted codec of each column.
+        The fitted codec of each column; None for one that is dropped or that a relation encodes
+        with another.
+    relations_ : list of relation
+        Fitted, in the order in which decoding goes through them.
     heads_ : list of Head
         One per encoded column: `Categorical`, `Gaussian` or `Uniform`.
     schema_ : TableSchema
-        Container, names and dtypes of the table.
+        Container, names and dtypes of the table that `fit` saw.
     n_features_in_ : int
     feature_names_in_ : ndarray of str of shape (n_features_in_,)
         Defined where all column names are strings.
@@ -71,6 +90,7 @@ class TableEncoder(TransformerMixin, _BaseComposition):
 
     _parameter_constraints = {
         "codecs": [list, None],
+        "relations": [list, None],
         "numerical": [StrOptions(set(_NUMERICAL)), HasMethods(["fit", "inverse_transform"])],
         "categorical_features": ["array-like", StrOptions({"from_dtype"})],
         "n_jobs": [int, None],
@@ -81,12 +101,14 @@ class TableEncoder(TransformerMixin, _BaseComposition):
         self,
         codecs=None,
         *,
+        relations=None,
         numerical="quantile",
         categorical_features="from_dtype",
         n_jobs=None,
         random_state=None,
     ):
         self.codecs = codecs
+        self.relations = relations
         self.numerical = numerical
         self.categorical_features = categorical_features
         self.n_jobs = n_jobs
@@ -153,21 +175,48 @@ class TableEncoder(TransformerMixin, _BaseComposition):
         ValueError, TypeError
             Where a column cannot be modelled; the text names it and the way out.
         """
-        schema = TableSchema.learn(X)
-        columns = schema.read(X, type(self).__name__)
-        codecs = self._route(X, schema)
+        self._fit(X)
+        return self
+
+    def _fit(self, X):
+        """Set the fitted attributes, last of all; ``X`` in pandas."""
+        schema, frame = TableSchema.learn(X)
+        relations = self._fit_relations(schema, frame)
+        codecs, dropped = self._route(frame, schema, relations)
+        plain = _plain(schema, frame, relations)
+        # Columns are read one by one, so that their plain values are not in memory all at once.
         codecs = Parallel(n_jobs=self.n_jobs)(
-            delayed(_named_errors)(name, codec.fit, column)
-            for name, codec, column in zip(schema.names, codecs, columns, strict=True)
+            delayed(_fit_codec)(name, codec, read)
+            for name, codec, read in zip(schema.names, codecs, plain, strict=True)
         )
+        heads = [head for codec in codecs if codec is not None for head in codec.heads_]
+        if not heads:
+            raise ValueError(
+                f"X has no column to learn: all of {schema.names} are keys or dropped. Give it "
+                "others, or say how a column is encoded: TableEncoder(codecs=...)."
+            )
         if schema.feature_names is not None:
             self.feature_names_in_ = schema.feature_names
         elif hasattr(self, "feature_names_in_"):
             del self.feature_names_in_
-        self.n_features_in_ = len(columns)
-        self.schema_, self.codecs_ = schema, codecs
-        self.heads_ = [head for codec in codecs for head in codec.heads_]
-        return self
+        self.n_features_in_ = len(schema.columns)
+        self.schema_, self.codecs_, self.relations_ = schema, codecs, relations
+        self._dropped, self.heads_ = dropped, heads
+        return frame
+
+    def fit_transform(self, X, y=None):
+        """Fit, and encode the table.
+
+        Parameters
+        ----------
+        X : DataFrame or array-like of shape (n_samples, n_features)
+        y : ignored
+
+        Returns
+        -------
+        Z : ndarray of shape (n_samples, n_heads)
+        """
+        return self.fit(X, y).transform(X)
 
     def transform(self, X):
         """Encode a table.
@@ -182,8 +231,13 @@ class TableEncoder(TransformerMixin, _BaseComposition):
             Codes and numbers; NaN where a Gaussian head does not apply.
         """
         check_is_fitted(self)
-        encoded = self._each("transform", self.schema_.read(X, type(self).__name__))
-        return np.hstack(encoded, dtype=float)
+        return self._encode(self.schema_.conform(X, type(self).__name__))
+
+    def _encode(self, frame):
+        out = np.empty((len(frame), len(self.heads_)))
+        for name, codec, read, where in self._columns(frame):
+            out[:, where] = _named_errors(name, codec.transform, read())
+        return out
 
     def inverse_transform(self, Z):
         """Decode an encoded table.
@@ -195,11 +249,23 @@ class TableEncoder(TransformerMixin, _BaseComposition):
         Returns
         -------
         X : DataFrame or ndarray of shape (n_samples, n_features)
-            The container, names, order and dtypes that `fit` saw.
+            The container, names, order and dtypes that `fit` saw, without dropped columns.
         """
         check_is_fitted(self)
         Z = self._check_encoded(Z)
-        return self.schema_.write(self._each("inverse_transform", self._split(Z)))
+        columns = [None] * self.n_features_in_
+        for i, where in enumerate(self._heads_of_columns()):
+            if self.codecs_[i] is not None:
+                decode = self.codecs_[i].inverse_transform
+                columns[i] = _named_errors(self.schema_.names[i], decode, Z[:, where])
+        for relation in self.relations_:
+            at = _positions(self.schema_, relation)
+            sources = [columns[i] for i in at[len(relation.targets) :]]
+            encoded = columns[at[0]]
+            for i, values in zip(at, relation.decode(encoded, sources), strict=False):
+                columns[i] = values
+        kept = [c for i, c in enumerate(columns) if i not in self._dropped]
+        return self.schema_.without(self._dropped).write(kept)
 
     def log_density(self, X, Z):
         """Log-density of each row given its codes, see the codecs.
@@ -213,10 +279,14 @@ class TableEncoder(TransformerMixin, _BaseComposition):
         Returns
         -------
         log_density : ndarray of shape (n_samples,)
-            In nats.
+            In nats. Where a relation encodes a column, it is that of the difference or of the
+            combination; what follows from other columns adds nothing.
         """
-        columns = self.schema_.read(X, type(self).__name__)
-        return np.sum(self._each("log_density", columns, self._split(np.asarray(Z))), axis=0)
+        frame, Z = self.schema_.conform(X, type(self).__name__), np.asarray(Z)
+        total = np.zeros(len(Z))
+        for name, codec, read, where in self._columns(frame):
+            total += _named_errors(name, codec.log_density, read(), Z[:, where])
+        return total
 
     def get_feature_names_out(self, input_features=None):
         """Names of the encoded columns, such as ``age``, ``income__coarse``, ``income__fine``.
@@ -233,21 +303,68 @@ class TableEncoder(TransformerMixin, _BaseComposition):
         names = [
             codec.get_feature_names_out([name])
             for name, codec in zip(self.schema_.names, self.codecs_, strict=True)
+            if codec is not None
         ]
         return np.concatenate(names)
 
-    def _route(self, X, schema):
-        """An unfitted codec for each column."""
-        frame = X if isinstance(X, pd.DataFrame) else pd.DataFrame(columns=schema.names)
-        seeds = np.random.SeedSequence(seed_of(self.random_state)).generate_state(frame.shape[1])
-        categories = {i for i, c in enumerate(schema.columns) if c.kind == "category"}
+    def _fit_relations(self, schema, frame):
+        """Fitted relations, each after those that decode its sources."""
+        relations, left = [], []
+        decided = {}  # target -> relation
+        for relation in self.relations or []:
+            if not isinstance(relation, Relation):
+                raise TypeError(
+                    f"relations holds {relation!r}. Give it relations such as "
+                    "LessEqual('begin', 'end')."
+                )
+            relation = clone(relation)
+            at = _positions(schema, relation)
+            n = len(relation.targets)
+            if len(set(at)) < len(at):
+                raise ValueError(f"{relation} names a column twice.")
+            for name in relation.targets:
+                if name in decided:
+                    raise ValueError(
+                        f"Column {name!r} is decided by two relations, {decided[name]} and "
+                        f"{relation}. Leave out one of them."
+                    )
+                decided[name] = relation
+            columns = [schema.columns[i] for i in at]
+            plain = [schema.columns[i].read(frame.iloc[:, i]) for i in at]
+            relation.fit(columns, plain[:n], plain[n:])
+            left.append(relation)
+        while left:
+            ready = [r for r in left if not any(s in t.targets for t in left for s in r.sources)]
+            if not ready:
+                raise ValueError(f"The relations {left} need each other in a circle.")
+            relations += ready
+            left = [r for r in left if r not in ready]
+        return relations
+
+    def _route(self, frame, schema, relations):
+        """An unfitted codec for each column, None where there is none; and what is dropped."""
+        n_columns = len(schema.columns)
+        seeds = np.random.SeedSequence(seed_of(self.random_state)).generate_state(n_columns)
+        kinds = [column.kind for column in schema.columns]
+        related = set()
+        for relation in relations:
+            first, *others = _positions(schema, relation)[: len(relation.targets)]
+            kinds[first] = relation.kind
+            for i in others:
+                kinds[i] = None
+            related |= {first, *others}
+        asked = set()
         if not isinstance(self.categorical_features, str):
-            categories |= set(_get_column_indices(frame, list(self.categorical_features)))
+            asked = set(_get_column_indices(frame, list(self.categorical_features)))
         numerical = self.numerical
         if isinstance(numerical, str):
             numerical = _NUMERICAL[numerical]()
-        chosen = [CategoryCodec() if i in categories else None for i in range(frame.shape[1])]
-        named = {}
+        categorical = CategoryCodec(max_categories=_MOST_CATEGORIES)
+        chosen = [
+            categorical if kind == "category" or i in asked else numerical
+            for i, kind in enumerate(kinds)
+        ]
+        named, dropped = {}, set()
         self._validate_names([name for name, _ in self._named])
         for name, codec, key in self.codecs or []:
             key = key(frame) if callable(key) else key
@@ -257,28 +374,61 @@ class TableEncoder(TransformerMixin, _BaseComposition):
                         f"Column {schema.names[i]!r} is given to two codecs, {named[i]!r} and "
                         f"{name!r}. Leave it in one of them."
                     )
+                if kinds[i] is None:
+                    raise ValueError(
+                        f"Column {schema.names[i]!r} is given to the codec {name!r}, but a "
+                        "relation encodes it with another column. Leave it out of one of them."
+                    )
                 named[i], chosen[i] = name, codec
+                if isinstance(codec, str) and codec == "drop":
+                    dropped.add(i)
+                elif isinstance(codec, CategoryCodec):
+                    _check_label(schema.columns[i], codec.infrequent_label)
+        for relation in relations:
+            for i in _positions(schema, relation):
+                if i in dropped:
+                    raise ValueError(
+                        f"Column {schema.names[i]!r} is dropped, and {relation} needs it. Drop it "
+                        "from the synthetic table instead."
+                    )
+        for i in sorted(set(range(n_columns)) - related - named.keys() - asked):
+            if _is_key(frame.iloc[:, i], kinds[i]):
+                chosen[i] = KeyCodec()
+                warnings.warn(
+                    f"Column {schema.names[i]!r} has a different value in each of its {len(frame)} "
+                    "rows: a key, of which there is nothing to learn. Its synthetic values are "
+                    "fresh ones. Say so, and this warning goes: "
+                    f"TableEncoder([('key', KeyCodec(), [{schema.names[i]!r}])]); or 'drop' or a "
+                    "CategoryCodec() or QuantileCodec() in place of KeyCodec().",
+                    stacklevel=5,
+                )
+            elif frame.iloc[:, i].isna().all():
+                chosen[i] = categorical  # of one category: always missing
         out = []
-        for codec, seed in zip(chosen, seeds, strict=True):
-            codec = clone(numerical if codec is None else codec)
+        for i, (codec, seed) in enumerate(zip(chosen, seeds, strict=True)):
+            if kinds[i] is None or i in dropped:
+                out.append(None)
+                continue
+            codec = clone(codec)
             if "random_state" in codec.get_params() and codec.random_state is None:
                 codec.set_params(random_state=int(seed))
             out.append(codec)
-        return out
+        return out, dropped
 
-    def _each(self, method, *arguments):
-        """Call a method of each column's codec; an error names the column."""
-        return [
-            _named_errors(name, getattr(codec, method), *given)
-            for name, codec, *given in zip(
-                self.schema_.names, self.codecs_, *arguments, strict=True
-            )
-        ]
+    def _heads_of_columns(self):
+        """For each column, a slice of the encoded columns."""
+        widths = [0 if codec is None else len(codec.heads_) for codec in self.codecs_]
+        ends = np.cumsum(widths)
+        return [slice(end - width, end) for end, width in zip(ends, widths, strict=True)]
 
-    def _split(self, Z):
-        """Encoded columns of each codec."""
-        widths = [len(codec.heads_) for codec in self.codecs_]
-        return np.split(Z, np.cumsum(widths)[:-1], axis=1)
+    def _columns(self, frame):
+        """Name, codec, a function that reads plain values, and place, of each encoded column."""
+        plain = _plain(self.schema_, frame, self.relations_)
+        for name, codec, read, where in zip(
+            self.schema_.names, self.codecs_, plain, self._heads_of_columns(), strict=True
+        ):
+            if codec is not None:
+                yield name, codec, read, where
 
     def _check_encoded(self, Z):
         Z = np.asarray(Z, dtype=float)
@@ -304,13 +454,70 @@ class TableEncoder(TransformerMixin, _BaseComposition):
         return tags
 
 
-def seed_of(random_state):
-    """An integer seed from what scikit-learn calls a random state, never the global one."""
-    if random_state is None:
-        return np.random.SeedSequence().entropy
-    if isinstance(random_state, np.random.RandomState):
-        return int(random_state.randint(2**31))
-    return int(random_state)
+def _plain(schema, frame, relations):
+    """For each column a function that reads what its codec learns."""
+    read = [partial(c.read, frame.iloc[:, i]) for i, c in enumerate(schema.columns)]
+    out = list(read)
+    for relation in relations:
+        at = _positions(schema, relation)
+        n = len(relation.targets)
+        encode = partial(
+            _read_related, relation, [read[i] for i in at[:n]], [read[i] for i in at[n:]]
+        )
+        if relation.kind is None:
+            encode()  # nothing to learn, but the rows are checked
+        out[at[0]] = encode
+    return out
+
+
+def _read_related(relation, targets, sources):
+    return relation.encode([read() for read in targets], [read() for read in sources])
+
+
+def _positions(schema, relation):
+    """Positions of the targets of a relation, then of its sources."""
+    names = [*relation.targets, *relation.sources]
+    absent = [name for name in names if name not in schema.names]
+    if absent:
+        raise ValueError(
+            f"{relation} names {absent[0]!r}, which is no column of X: {schema.names}."
+        )
+    return [schema.names.index(name) for name in names]
+
+
+def _is_key(series, kind):
+    """Whether a column is text that is different in each row, or numbers the rows."""
+    dtype = series.dtype
+    if len(series) < _FEWEST_KEYS or isinstance(dtype, pd.CategoricalDtype):
+        return False
+    if kind == "number":
+        if not pd.api.types.is_integer_dtype(dtype) or dtype.itemsize < 4 or series.isna().any():
+            return False
+        values = series.to_numpy()
+        return values[1] - values[0] == 1 and bool((np.diff(values) == 1).all())
+    if kind != "category" or not isinstance(series.iloc[0], str | uuid.UUID):
+        return False
+    return series.is_unique and not series.isna().any()
+
+
+def _check_label(column, label):
+    """Raise ValueError where a column cannot hold the label of its infrequent categories."""
+    values = np.empty(1, dtype=object)
+    values[0] = label
+    try:
+        fits = label is None or column.write(values).iloc[0] == label
+    except (TypeError, ValueError):
+        fits = False
+    if not fits:
+        raise ValueError(
+            f"Column {column.name!r} is {column.dtype_name} and cannot hold "
+            f"infrequent_label={label!r}. Choose a label of its kind, or make the column text: "
+            f"X[{column.name!r}].astype(str)."
+        )
+
+
+def _fit_codec(name, codec, read):
+    return None if codec is None else _named_errors(name, codec.fit, read())
 
 
 def _named_errors(name, function, *arguments):

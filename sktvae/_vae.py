@@ -253,7 +253,7 @@ def negative_bound(vae, batch, noise, loss_factor=1.0, rate_floor=0.0, order=Non
     loss_factor : float, default=1.0
     rate_floor : float, default=0.0
         In nats. The information is estimated from the batch and is never more than the logarithm
-        of its rows; half of that is the highest floor.
+        of its rows; half of that, less one, is the highest floor.
     order : int tensor of shape (n_variables,), default=None
 
     Returns
@@ -266,6 +266,7 @@ def negative_bound(vae, batch, noise, loss_factor=1.0, rate_floor=0.0, order=Non
     rate = kl
     if rate_floor > 0:
         aggregate = aggregate_divergence(z, parameters)
-        rate = torch.clamp(kl - aggregate, min=min(rate_floor, math.log(len(z)) / 2)) + aggregate
+        floor = min(rate_floor, max(math.log(len(z)) / 2 - 1, 0))
+        rate = torch.clamp(kl - aggregate, min=floor) + aggregate
     loss = torch.add(rate, reconstruction, alpha=loss_factor)
     return loss, reconstruction.detach(), kl.detach()

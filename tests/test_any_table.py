@@ -1,0 +1,409 @@
+"""Properties that hold for every table: what goes in comes back, and samples look like it."""
+
+import datetime
+import os
+import uuid
+from decimal import Decimal
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from sktvae import TableEncoder, TVAESynthesizer
+from sktvae._containers import as_frame
+from sktvae._schema import Column
+
+# SKTVAE_EXAMPLES=5000 for the thorough run that docs/guide.md reports
+EXAMPLES = int(os.environ.get("SKTVAE_EXAMPLES", "500"))
+any_table = settings(
+    max_examples=EXAMPLES,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+
+TEXT = st.one_of(st.text(max_size=4), st.sampled_from(["no", "yes", "", " ", "None", "nan"]))
+FLOATS = st.one_of(
+    st.floats(-1e9, 1e9, allow_subnormal=False), st.sampled_from([0.0, -0.0, 0.1, 99.99, 1e-5])
+)
+PRICES = st.integers(-(10**6), 10**6).map(lambda cents: round(cents / 100, 2))
+DAYS = st.dates(datetime.date(1700, 1, 1), datetime.date(2200, 1, 1))
+TIMES = st.datetimes(datetime.datetime(1700, 1, 1), datetime.datetime(2200, 1, 1))
+SPANS = st.timedeltas(datetime.timedelta(-(10**4)), datetime.timedelta(10**4))
+
+
+def integers(dtype):
+    info = np.iinfo(dtype)
+    return st.integers(max(info.min, -(2**53)), min(info.max, 2**53))
+
+
+def series(dtype):
+    return lambda values: pd.Series(values, dtype=dtype)
+
+
+def arrow(kind):
+    return lambda values: pd.Series(values, dtype=pd.ArrowDtype(kind))
+
+
+def categories(ordered, values):
+    order = sorted(set(filter(None, values)), reverse=True)
+    return pd.Series(pd.Categorical(values, categories=[*order, "unused"], ordered=ordered))
+
+
+# name: (elements, Series from values where None is missing, whether values may be missing)
+PANDAS = {
+    "bool": (st.booleans(), series("bool"), False),
+    "boolean": (st.booleans(), series("boolean"), True),
+    "bool objects": (st.booleans(), series(object), True),
+    "bool arrow": (st.booleans(), arrow(pa.bool_()), True),
+    **{
+        name: (integers(name), series(name), False)
+        for name in ("int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64")
+    },
+    "Int64": (integers("int64"), series("Int64"), True),
+    "UInt8": (integers("uint8"), series("UInt8"), True),
+    "int arrow": (integers("int64"), arrow(pa.int64()), True),
+    "int objects": (integers("int64"), series(object), True),
+    "float64": (FLOATS, series("float64"), True),
+    "float32": (st.floats(-1e6, 1e6, width=32, allow_subnormal=False), series("float32"), True),
+    "Float64": (FLOATS, series("Float64"), True),
+    "float arrow": (FLOATS, arrow(pa.float64()), True),
+    "prices": (PRICES, series("float64"), True),
+    "prices in float32": (PRICES, series("float32"), True),
+    "atoms": (st.sampled_from([0.0, 0.0, 0.0, 5.5, 123.456]), series("float64"), True),
+    "constant": (st.just(1.5), series("float64"), True),
+    "decimals": (PRICES.map(lambda v: Decimal(f"{v:.2f}")), series(object), True),
+    "decimals arrow": (
+        PRICES.map(lambda v: Decimal(f"{v:.2f}")),
+        arrow(pa.decimal128(12, 2)),
+        True,
+    ),
+    "unordered": (TEXT, lambda values: categories(False, values), True),
+    "ordered": (TEXT, lambda values: categories(True, values), True),
+    "category of numbers": (
+        st.integers(0, 5),
+        lambda values: pd.Series(pd.Categorical(values, categories=range(5, -1, -1))),
+        True,
+    ),
+    "str": (TEXT, lambda values: pd.Series(values, dtype=pd.Series(["a"]).dtype), True),
+    "str objects": (TEXT, series(object), True),
+    "string": (TEXT, series("string"), True),
+    "string arrow": (TEXT, arrow(pa.string()), True),
+    "dictionary arrow": (TEXT, arrow(pa.dictionary(pa.int32(), pa.string())), True),
+    "bytes": (st.binary(max_size=3), series(object), True),
+    "tuples": (st.tuples(st.integers(0, 2), TEXT), series(object), True),
+    "uuids": (st.uuids(), series(object), True),
+    "datetimes": (TIMES, series("datetime64[us]"), True),
+    "days": (DAYS, lambda values: pd.Series(pd.to_datetime(values)).astype("datetime64[s]"), True),
+    "zone": (TIMES, lambda v: pd.Series(v, dtype="datetime64[us]").dt.tz_localize("UTC"), True),
+    "zone with summer": (
+        TIMES,
+        lambda v: (
+            pd.Series(v, dtype="datetime64[us]").dt.tz_localize("UTC").dt.tz_convert("Europe/Paris")
+        ),
+        True,
+    ),
+    "date objects": (DAYS, series(object), True),
+    "datetime objects": (TIMES, series(object), True),
+    "timestamp arrow": (TIMES, arrow(pa.timestamp("us", "Asia/Tokyo")), True),
+    "date arrow": (DAYS, arrow(pa.date32()), True),
+    "times of day": (st.times(), series(object), True),
+    "timedeltas": (SPANS, series("timedelta64[us]"), True),
+    "timedelta objects": (SPANS, series(object), True),
+    "duration arrow": (SPANS, arrow(pa.duration("us")), True),
+    "periods": (
+        st.integers(0, 600),
+        lambda values: pd.Series(pd.PeriodIndex.from_ordinals(values, freq="M")),
+        False,
+    ),
+    "nothing": (st.none(), series("float64"), True),
+}
+LABELS = st.one_of(TEXT, st.integers(-3, 3), st.tuples(TEXT, st.integers(0, 3)), st.none())
+POLARS = {
+    **{
+        str(dtype): (integers(name), dtype)
+        for name, dtype in [("int8", pl.Int8), ("uint8", pl.UInt8), ("int64", pl.Int64)]
+    },
+    "Float64": (FLOATS, pl.Float64),
+    "Float64 with NaN": (st.one_of(FLOATS, st.just(float("nan"))), pl.Float64),
+    "Float32": (st.floats(-1e6, 1e6, width=32, allow_subnormal=False), pl.Float32),
+    "Boolean": (st.booleans(), pl.Boolean),
+    "String": (TEXT, pl.String),
+    "Categorical": (TEXT, pl.Categorical),
+    "Enum": (st.sampled_from(["b", "a"]), pl.Enum(["c", "b", "a"])),
+    "Date": (DAYS, pl.Date),
+    "Datetime": (TIMES, pl.Datetime("us")),
+    "Datetime in a zone": (TIMES, pl.Datetime("ms", "Europe/Paris")),
+    "Duration": (SPANS, pl.Duration("us")),
+    "Time": (st.times(), pl.Time),
+    "Decimal": (PRICES.map(lambda v: Decimal(f"{v:.2f}")), pl.Decimal(12, 2)),
+    "Binary": (st.binary(max_size=3), pl.Binary),
+}
+
+
+@st.composite
+def values_of(draw, n_rows, elements, may_be_missing):
+    few = draw(st.lists(elements, min_size=1, max_size=12))
+    cells = st.sampled_from(few)
+    if may_be_missing:
+        cells = st.one_of(cells, cells, st.none())
+    return draw(st.lists(cells, min_size=n_rows, max_size=n_rows))
+
+
+@st.composite
+def frames(draw):
+    n_rows = draw(st.integers(1, 30))
+    labels = draw(st.lists(LABELS, min_size=1, max_size=5, unique=True))
+    columns = []
+    for _ in labels:
+        elements, make, gaps = PANDAS[draw(st.sampled_from(sorted(PANDAS)))]
+        columns.append(make(draw(values_of(n_rows, elements, gaps))))
+    frame = pd.concat(columns, axis=1)
+    if all(isinstance(label, tuple) for label in labels):
+        frame.columns = pd.MultiIndex.from_tuples(labels, names=["one", "two"])
+    else:
+        frame.columns = pd.Index(labels, dtype=object)
+    return frame
+
+
+@st.composite
+def polars_frames(draw):
+    n_rows = draw(st.integers(1, 30))
+    labels = draw(st.lists(TEXT, min_size=1, max_size=5, unique=True))
+    columns = []
+    for label in labels:
+        kind = draw(st.sampled_from(sorted(POLARS)))
+        elements, dtype = POLARS[kind]
+        values = draw(values_of(n_rows, elements, kind != "Float64 with NaN"))
+        columns.append(pl.Series(label, values, dtype=dtype, strict=False))
+    return pl.DataFrame(columns)
+
+
+@any_table
+@given(frames())
+def test_round_trip(X):
+    encoder = TableEncoder().fit(X)
+    back = encoder.inverse_transform(encoder.transform(X))
+    assert_same_table(back, X)
+
+
+def assert_same_table(back, X):
+    """Equal; numbers and times that occur once, to 1e-12 of the span of their column."""
+    pd.testing.assert_index_equal(back.columns, X.columns, exact="equiv")
+    for i in range(X.shape[1]):
+        made, real = back.iloc[:, i], X.iloc[:, i]
+        column = Column.learn(X.columns[i], real)
+        if column.kind == "category":
+            pd.testing.assert_series_equal(made, real)
+            continue
+        assert made.dtype == real.dtype
+        made, real = column.read(made), column.read(real)
+        span = np.nanmax(real) - np.nanmin(real) if not np.isnan(real).all() else 0
+        np.testing.assert_allclose(made, real, rtol=1e-15, atol=1e-12 * span)
+        values, counts = np.unique(real, return_counts=True)
+        repeated = np.isin(real, values[counts > 1]) | np.isnan(real)
+        np.testing.assert_array_equal(made[repeated], real[repeated])
+
+
+@any_table
+@given(polars_frames())
+def test_round_trip_of_polars(X):
+    encoder = TableEncoder().fit(X)
+    back = encoder.inverse_transform(encoder.transform(X))
+    assert back.schema == X.schema
+    for name in X.columns:
+        assert back[name].is_null().to_list() == X[name].is_null().to_list()
+    assert_same_table(as_frame(back)[0], as_frame(X)[0])
+
+
+def missing_apart(series):
+    return series[series.notna()]
+
+
+def assert_looks_like(Y, X):
+    """Y has the schema of X, and no cell that a cell of X does not explain."""
+    assert list(Y.columns) == list(X.columns) and Y.columns.names == X.columns.names
+    for i in range(X.shape[1]):
+        made, real = Y.iloc[:, i], X.iloc[:, i]
+        assert made.dtype == real.dtype
+        assert not made.isna().any() or real.isna().any()
+        made, real = missing_apart(made), missing_apart(real)
+        first = real.iloc[0] if len(real) else None
+        if isinstance(real.dtype, pd.CategoricalDtype) or not _has_order(first):
+            assert set(made) <= set(real)
+            continue
+        if len(made):
+            assert real.min() <= made.min() and made.max() <= real.max()
+            assert {type(v) for v in made.astype(object)} <= {type(v) for v in real.astype(object)}
+        if isinstance(first, Decimal | float | np.floating):
+            decimals = max(_decimals(v) for v in real.to_numpy())
+            assert all(_decimals(v) <= decimals for v in made.to_numpy())
+
+
+def _has_order(value):
+    times = (datetime.date, datetime.timedelta, np.datetime64, np.timedelta64)
+    kinds = (int, float, np.number, Decimal, *times)
+    return isinstance(value, kinds) and not isinstance(value, bool | np.bool_)
+
+
+def _decimals(value):
+    """Digits after the point in the shortest text that tells this number from its neighbours."""
+    return max(-Decimal(str(value)).normalize().as_tuple().exponent, 0)
+
+
+@any_table
+@given(frames(), st.integers(0, 1000))
+def test_samples_look_like_the_table(X, seed):
+    synthesizer = TVAESynthesizer(
+        2, (4,), (4,), epochs=1, batch_size=30, calibrate=False, random_state=seed
+    ).fit(X)
+    assert_looks_like(synthesizer.sample(20), X)
+    assert np.isfinite(synthesizer.transform(X)).all()
+    assert np.isfinite(synthesizer.score_samples(X)).all()
+
+
+@any_table
+@given(polars_frames(), st.integers(0, 1000))
+def test_any_codes_of_polars(X, seed):
+    encoder = TableEncoder().fit(X)
+    rng = np.random.default_rng(seed)
+    sizes = [getattr(head, "n_categories", 0) for head in encoder.heads_]
+    Z = np.column_stack([rng.integers(0, n, 20) if n else rng.random(20) for n in sizes])
+    made = encoder.inverse_transform(Z)
+    assert made.schema == X.schema
+    for name in X.columns:
+        gaps, real = made[name].null_count(), X[name].null_count()
+        assert gaps == 0 or real > 0
+
+
+def test_pyarrow_tables_come_back():
+    X = pa.table({"a": [1, None, 3], "b": ["x", "y", None], "c": [datetime.date(2024, 2, 29)] * 3})
+    encoder = TableEncoder().fit(X)
+    back = encoder.inverse_transform(encoder.transform(X))
+    assert isinstance(back, pa.Table) and back.equals(X)
+
+
+def test_polars_is_sampled_as_polars():
+    n = 200
+    rng = np.random.default_rng(0)
+    X = pl.DataFrame(
+        {
+            "number": rng.normal(size=n).round(2),
+            "day": [datetime.date(2024, 1, 1) + datetime.timedelta(int(d)) for d in range(n)],
+            "text": rng.choice(["a", "b"], n),
+        }
+    ).with_columns(pl.when(pl.col("number") > 1).then(None).otherwise(pl.col("text")).alias("text"))
+    synthesizer = TVAESynthesizer(2, (8,), (8,), epochs=2, random_state=0).fit(X)
+    rows = synthesizer.sample(50)
+    assert isinstance(rows, pl.DataFrame) and rows.schema == X.schema and len(rows) == 50
+    assert list(synthesizer.feature_names_in_) == X.columns
+    assert synthesizer.transform(X).shape == (n, 2)
+    with pytest.raises(TypeError, match="collect"):
+        synthesizer.fit(X.lazy())
+    with pytest.raises(TypeError, match=r"(?s)'nest' holds nested.*\[1, 2\]"):
+        synthesizer.fit(pl.DataFrame({"nest": [[1, 2], [3]]}))
+
+
+def test_lists_of_lists():
+    rows = [["a", 1, None], ["b", 2, (1, 2)], ["a", 3, None]]
+    encoder = TableEncoder().fit(rows)
+    back = encoder.inverse_transform(encoder.transform(rows))
+    assert back.dtype == object and back.tolist() == rows
+    with pytest.raises(ValueError, match="different lengths, 2 to 3"):
+        encoder.fit([["a", 1], ["b", 2, 3]])
+
+
+def keyed(n=60):
+    rng = np.random.default_rng(0)
+    return pd.DataFrame(
+        {
+            "row": np.arange(1000, 1000 + n),
+            "customer": [f"C{i:05d}" for i in rng.permutation(n)],
+            "uuid": [str(uuid.UUID(int=int(i) << 64)) for i in rng.permutation(n)],
+            "name": [f"{'x' * (i % 7)}{chr(97 + i % 26)}{i}" for i in range(n)],
+            "age": rng.integers(20, 60, n),
+            "city": rng.choice(["Rome", "Oslo"], n),
+        }
+    )
+
+
+def test_keys_are_recognised_and_fresh():
+    X = keyed()
+    with pytest.warns(UserWarning, match="a key, of which there is nothing to learn") as caught:
+        synthesizer = TVAESynthesizer(2, (8,), (8,), epochs=1, random_state=0).fit(X)
+    texts = [str(w.message) for w in caught]
+    assert [name for name in X if any(repr(name) in t.split(" has ")[0] for t in texts)] == [
+        "row",
+        "customer",
+        "uuid",
+        "name",
+    ]
+    rows = synthesizer.sample(200)
+    for name in ("row", "customer", "uuid", "name"):
+        assert rows[name].is_unique and not rows[name].isin(X[name]).any()
+        assert rows[name].dtype == X[name].dtype
+    assert rows["customer"].str.fullmatch(r"C[0-9]{5}").all()
+    assert rows["row"].min() == X["row"].max() + 1
+
+
+def test_keys_dropped_or_kept(recwarn):
+    from sktvae import CategoryCodec, KeyCodec
+
+    X = keyed()
+    encoder = TableEncoder(
+        [
+            ("no", "drop", ["row", "uuid"]),
+            ("key", KeyCodec(), ["customer"]),
+            ("kept", CategoryCodec(), ["name"]),
+        ]
+    )
+    back = encoder.fit(X).inverse_transform(encoder.transform(X))
+    assert not recwarn
+    assert list(back) == ["customer", "name", "age", "city"]
+    pd.testing.assert_frame_equal(back[["name", "age", "city"]], X[["name", "age", "city"]])
+    with pytest.raises(ValueError, match=r"'city': holds 'Rome' twice|'city': holds 'Oslo' twice"):
+        TableEncoder([("key", KeyCodec(), ["city"])]).fit(X)
+    with pytest.raises(ValueError, match="no column to learn"):
+        TableEncoder([("key", KeyCodec(), ["row"])]).fit(X[["row"]])
+
+
+def test_a_hundred_thousand_texts():
+    rng = np.random.default_rng(0)
+    X = pd.DataFrame({"text": [f"t{i}" for i in rng.zipf(1.3, 100_000) % 90_000]})
+    encoder = TableEncoder().fit(X)
+    assert encoder.heads_[0].n_categories == 1000
+    pd.testing.assert_frame_equal(encoder.inverse_transform(encoder.transform(X)), X)
+
+
+def test_a_rare_value_can_be_kept_from_coming_back():
+    from sktvae import CategoryCodec
+
+    X = pd.DataFrame({"job": ["clerk"] * 60 + ["cook"] * 60 + ["pope"], "n": np.arange(121) % 7})
+    codec = CategoryCodec(min_frequency=5, infrequent_label="other")
+    encoder = TableEncoder([("job", codec, ["job"])])
+    synthesizer = TVAESynthesizer(2, (8,), (8,), epochs=2, encoder=encoder, random_state=0).fit(X)
+    assert set(synthesizer.sample(5000)["job"]) == {"clerk", "cook", "other"}
+    assert b"pope" not in __import__("pickle").dumps(synthesizer)
+    with pytest.raises(ValueError, match=r"'n' is int64 and cannot hold infrequent_label='other'"):
+        TableEncoder([("n", codec, ["n"])]).fit(X)
+
+
+def test_missingness_that_depends_on_another_column():
+    """Values are missing at one site and in rows of another, as in heart-disease tables."""
+    rng = np.random.default_rng(0)
+    n = 4000
+    site = rng.choice(["A", "B", "C"], n, p=[0.5, 0.3, 0.2])
+    X = pd.DataFrame({"site": site, "chol": rng.normal(200, 30, n).round(), "thal": "normal"})
+    X.loc[rng.random(n) < 0.4, "thal"] = "fixed"
+    X.loc[site == "B", "chol"] = np.nan
+    X.loc[(site == "C") & (rng.random(n) < 0.5), "chol"] = np.nan
+    X.loc[X["chol"] > 220, "thal"] = None
+    rows = TVAESynthesizer(random_state=0).fit(X).sample(20_000)
+    for name in ("chol", "thal"):
+        assert abs(rows[name].isna().mean() - X[name].isna().mean()) < 0.02
+        for of in "ABC":
+            shares = [t.loc[t["site"] == of, name].isna().mean() for t in (rows, X)]
+            assert abs(shares[0] - shares[1]) < 0.02, (name, of, shares)
