@@ -6,16 +6,21 @@ python benchmarks/limits.py categories                          100,000 rows of 
                                                                 10,000 categories: peak memory
 python benchmarks/limits.py million TRAIN.csv                   a million rows sampled: rows a
                                                                 second, peak memory
+python benchmarks/limits.py encode                              a million rows of 20 mixed columns
+                                                                encoded: seconds, peak memory as a
+                                                                multiple of the table's own
 """
 
+import pathlib
 import resource
 import sys
+import threading
 import time
 
 import numpy as np
 import pandas as pd
 
-from sktvae import XU2019, ModeCodec, TVAESynthesizer
+from sktvae import XU2019, CategoryCodec, ModeCodec, TableEncoder, TVAESynthesizer
 
 
 def peak_mb():
@@ -40,7 +45,8 @@ def categories():
     table = pd.DataFrame({"key": keys[rng.integers(0, 10_000, 100_000)], "x": rng.random(100_000)})
     before = peak_mb()
     start = time.perf_counter()
-    model = TVAESynthesizer(epochs=2, random_state=0).fit(table)
+    encoder = TableEncoder([("all", CategoryCodec(), ["key"])])
+    model = TVAESynthesizer(epochs=2, encoder=encoder, random_state=0).fit(table)
     fitted = time.perf_counter()
     rows = model.sample(100_000)
     print(
@@ -61,8 +67,52 @@ def million(path):
     )
 
 
-if __name__ == "__main__":
-    what = {"modes": modes, "categories": categories, "million": million}.get(
-        "".join(sys.argv[1:2])
+def mixed(n_rows):
+    """Twenty columns of floats, prices, integers, texts, dates, times, missing values."""
+    rng = np.random.default_rng(0)
+    start = pd.Timestamp("2020-01-01")
+    texts = [[f"value {k}" for k in range(10 ** (i + 1))] for i in range(4)]
+    return pd.DataFrame(
+        {
+            **{f"float {i}": rng.normal(size=n_rows) for i in range(4)},
+            **{f"price {i}": np.round(rng.lognormal(3, 1, n_rows), 2) for i in range(3)},
+            **{f"integer {i}": rng.integers(0, 10 ** (i + 1), n_rows) for i in range(4)},
+            **{f"text {i}": rng.choice(texts[i], n_rows) for i in range(4)},
+            "flag": rng.random(n_rows) < 0.3,
+            "day": start + pd.to_timedelta(rng.integers(0, 1000, n_rows), "D"),
+            "time": start + pd.to_timedelta(rng.integers(0, 10**8, n_rows), "s"),
+            "category": pd.Categorical(rng.choice(list("abc"), n_rows)),
+            "gaps": np.where(rng.random(n_rows) < 0.3, np.nan, rng.normal(size=n_rows)),
+        }
     )
+
+
+def encode():
+    table = mixed(1_000_000)
+    own = table.memory_usage(deep=True).sum() / 2**20
+    resident = lambda: int(pathlib.Path("/proc/self/statm").read_text().split()[1]) * 4096 / 2**20
+    before = most = resident()
+    done = threading.Event()
+
+    def watch():
+        nonlocal most
+        while not done.wait(0.005):
+            most = max(most, resident())
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    start = time.perf_counter()
+    TableEncoder(random_state=0).fit_transform(table)
+    seconds = time.perf_counter() - start
+    done.set()
+    watcher.join()
+    print(
+        f"{table.shape[0]} rows of {table.shape[1]} columns, {own:.0f} MB, encoded in "
+        f"{seconds:.1f} s; peak memory {(most - before) / own:.1f} times the table's own"
+    )
+
+
+if __name__ == "__main__":
+    tasks = {"modes": modes, "categories": categories, "million": million, "encode": encode}
+    what = tasks.get("".join(sys.argv[1:2]))
     what(*sys.argv[2:]) if what else sys.exit(__doc__)

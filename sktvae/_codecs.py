@@ -8,6 +8,7 @@ the code can produce, so that likelihoods are on the scale of the original colum
 
 import re
 import uuid
+import zlib
 from numbers import Integral
 
 import numpy as np
@@ -313,7 +314,7 @@ class KeyCodec(Codec):
 
     _parameter_constraints = {"random_state": ["random_state"]}
     _head_names = ()
-    _template = re.compile(r"(.*?)([0-9]+)([^0-9]*)", re.DOTALL)
+    _template = re.compile(r"(.*?)([0-9]{1,18})([^0-9]*)", re.DOTALL)
 
     def __init__(self, random_state=None):
         self.random_state = random_state
@@ -330,10 +331,19 @@ class KeyCodec(Codec):
             self.form_, self.start_ = "number", int(np.floor(column.max())) + 1
             return
         values = _objects(column)
+        wrong = [value for value in values if not isinstance(value, str | uuid.UUID)]
+        if wrong:
+            raise ValueError(
+                f"holds {wrong[0]!r}, and KeyCodec knows keys that are numbers, text or UUIDs. "
+                "Make them text with astype(str), or drop the column"
+            )
         self.form_, self._type = "text", "str"
         if all(map(_is_uuid, values)):
-            self.form_, self._seed = "uuid", seed_of(self.random_state)
+            # With the keys themselves in the seed, those of a table drawn before are none of them.
+            keys = zlib.crc32("".join(sorted(map(str, values))).encode())
+            self.form_, self._seed = "uuid", [seed_of(self.random_state), keys]
             self._type = "uuid" if isinstance(values[0], uuid.UUID) else "str"
+            self._upper = self._type == "str" and values[0].upper() == values[0]
             return
         parts = [self._template.fullmatch(str(value)) for value in values]
         if all(parts) and len({(p[1], p[3]) for p in parts}) == 1:
@@ -358,7 +368,9 @@ class KeyCodec(Codec):
         if self.form_ == "uuid":
             some = np.random.default_rng(self._seed).bytes(16 * len(Z))
             keys = [uuid.UUID(bytes=some[i : i + 16], version=4) for i in range(0, len(some), 16)]
-            return _objects(keys if self._type == "uuid" else map(str, keys))
+            if self._type == "uuid":
+                return _objects(keys)
+            return _objects(str(key).upper() if self._upper else str(key) for key in keys)
         return _objects(f"{self._prefix}{i:0{self._width}d}{self._suffix}" for i in numbers)
 
     def log_density(self, X, Z):

@@ -24,10 +24,11 @@ class PandasTable:
 
     def write(self, columns, names):
         frame = pd.concat(columns, axis=1) if columns else pd.DataFrame()
-        if names and all(isinstance(n, tuple) for n in names):
+        if len(self.level_names) > 1:
             frame.columns = pd.MultiIndex.from_tuples(names, names=self.level_names)
         else:
-            frame.columns = pd.Index(names, dtype=self.labels_dtype, name=self.level_names[0])
+            name = self.level_names[0]
+            frame.columns = pd.Index(names, dtype=self.labels_dtype, name=name, tupleize_cols=False)
         return frame
 
     def without(self, positions):
@@ -57,8 +58,32 @@ class ArrayTable:
 
 
 @dataclass(frozen=True)
+class ArrowTable:
+    """A pyarrow Table, whose columns pandas holds as they are."""
+
+    schema: bytes
+    named = True
+
+    def write(self, columns, names):
+        import pyarrow as pa
+
+        schema = pa.ipc.read_schema(pa.py_buffer(self.schema))
+        arrays = [pa.array(column) for column in columns]
+        arrays = [a.combine_chunks() if isinstance(a, pa.ChunkedArray) else a for a in arrays]
+        return pa.Table.from_arrays(arrays, schema=schema)
+
+    def without(self, positions):
+        import pyarrow as pa
+
+        schema = pa.ipc.read_schema(pa.py_buffer(self.schema))
+        for i in sorted(positions, reverse=True):
+            schema = schema.remove(i)
+        return ArrowTable(schema.serialize().to_pybytes())
+
+
+@dataclass(frozen=True)
 class NarwhalsTable:
-    """A DataFrame of polars, a pyarrow Table, or another one that narwhals makes.
+    """A DataFrame of polars, or another one that narwhals makes.
 
     Attributes
     ----------
@@ -93,6 +118,8 @@ def as_frame(X):
     """``X`` as a DataFrame, and the container it came in."""
     if isinstance(X, pd.DataFrame):
         frame, container = X, PandasTable(tuple(X.columns.names), str(X.columns.dtype))
+    elif type(X).__module__.startswith("pyarrow"):
+        frame, container = _from_arrow(X)
     elif _is_narwhals(X):
         frame, container = _from_narwhals(X)
     else:
@@ -112,7 +139,21 @@ def as_frame(X):
     return frame, container
 
 
+def _from_arrow(X):
+    import pyarrow as pa
+
+    if not isinstance(X, pa.Table):
+        raise TypeError(f"X is a pyarrow {type(X).__name__}. Make it a Table: pyarrow.table(X).")
+    frame = X.to_pandas(types_mapper=pd.ArrowDtype, ignore_metadata=True)
+    return frame, ArrowTable(X.schema.remove_metadata().serialize().to_pybytes())
+
+
 def _from_array(X):
+    if isinstance(X, np.ma.MaskedArray):
+        raise TypeError(
+            "X is a masked array, whose masked cells may hold anything. Say that they are missing: "
+            "X.astype(float).filled(numpy.nan)."
+        )
     if isinstance(X, list | tuple):
         X = _array_of_rows(X)
     array = check_array(X, dtype=None, ensure_all_finite=False)
@@ -192,6 +233,11 @@ def _to_pandas(series, name):
         raise TypeError(
             f"Column {name!r} holds nested or unknown values ({series.dtype}, for instance "
             f"{first!r}). Spread it over columns of its own, or drop it."
+        )
+    if kind == "Decimal" and not arguments:
+        raise TypeError(
+            f"Column {name!r} holds decimals, which this narwhals cannot make again. Get a newer "
+            "one (pip install 'sktvae[polars]'), or cast the column to Float64."
         )
     absent = series.is_null().to_numpy().astype(bool)
     if kind in ("Datetime", "Duration", "Date"):

@@ -5,7 +5,6 @@ import warnings
 from functools import partial
 
 import numpy as np
-import pandas as pd
 from joblib import Parallel, delayed
 from sklearn.base import TransformerMixin, _fit_context, clone
 from sklearn.utils._indexing import _get_column_indices
@@ -179,7 +178,7 @@ class TableEncoder(TransformerMixin, _BaseComposition):
         return self
 
     def _fit(self, X):
-        """Set the fitted attributes, last of all; ``X`` in pandas."""
+        """Fit, with the attributes set last of all; gives ``X`` in pandas."""
         schema, frame = TableSchema.learn(X)
         relations = self._fit_relations(schema, frame)
         codecs, dropped = self._route(frame, schema, relations)
@@ -204,8 +203,9 @@ class TableEncoder(TransformerMixin, _BaseComposition):
         self._dropped, self.heads_ = dropped, heads
         return frame
 
+    @_fit_context(prefer_skip_nested_validation=False)
     def fit_transform(self, X, y=None):
-        """Fit, and encode the table.
+        """Fit, and encode the table, which is looked at once.
 
         Parameters
         ----------
@@ -216,7 +216,7 @@ class TableEncoder(TransformerMixin, _BaseComposition):
         -------
         Z : ndarray of shape (n_samples, n_heads)
         """
-        return self.fit(X, y).transform(X)
+        return self._encode(self._fit(X))
 
     def transform(self, X):
         """Encode a table.
@@ -346,13 +346,12 @@ class TableEncoder(TransformerMixin, _BaseComposition):
         n_columns = len(schema.columns)
         seeds = np.random.SeedSequence(seed_of(self.random_state)).generate_state(n_columns)
         kinds = [column.kind for column in schema.columns]
-        related = set()
+        related = {i for relation in relations for i in _positions(schema, relation)}
         for relation in relations:
             first, *others = _positions(schema, relation)[: len(relation.targets)]
             kinds[first] = relation.kind
             for i in others:
                 kinds[i] = None
-            related |= {first, *others}
         asked = set()
         if not isinstance(self.categorical_features, str):
             asked = set(_get_column_indices(frame, list(self.categorical_features)))
@@ -383,7 +382,22 @@ class TableEncoder(TransformerMixin, _BaseComposition):
                 if isinstance(codec, str) and codec == "drop":
                     dropped.add(i)
                 elif isinstance(codec, CategoryCodec):
+                    if i in related and kinds[i] == "category" and codec.infrequent_label:
+                        raise ValueError(
+                            f"Column {schema.names[i]!r} is part of a relation, and a combination "
+                            "has no infrequent_label. Leave it None, or leave the relation out."
+                        )
                     _check_label(schema.columns[i], codec.infrequent_label)
+                elif isinstance(codec, KeyCodec) and i in related:
+                    raise ValueError(
+                        f"Column {schema.names[i]!r} is part of a relation, so it cannot be a key. "
+                        "Leave out the relation or the KeyCodec."
+                    )
+                elif isinstance(codec, KeyCodec) and schema.columns[i].categories is not None:
+                    raise ValueError(
+                        f"Column {schema.names[i]!r} has the category dtype, which has no room for "
+                        f"fresh keys. Make it text: X[{schema.names[i]!r}].astype(str)."
+                    )
         for relation in relations:
             for i in _positions(schema, relation):
                 if i in dropped:
@@ -391,8 +405,10 @@ class TableEncoder(TransformerMixin, _BaseComposition):
                         f"Column {schema.names[i]!r} is dropped, and {relation} needs it. Drop it "
                         "from the synthetic table instead."
                     )
-        for i in sorted(set(range(n_columns)) - related - named.keys() - asked):
-            if _is_key(frame.iloc[:, i], kinds[i]):
+        for i in sorted(set(range(n_columns)) - named.keys()):
+            if frame.iloc[:, i].isna().all():
+                chosen[i] = categorical  # of one category: always missing
+            elif i not in related | asked and _is_key(frame.iloc[:, i], schema.columns[i]):
                 chosen[i] = KeyCodec()
                 warnings.warn(
                     f"Column {schema.names[i]!r} has a different value in each of its {len(frame)} "
@@ -402,8 +418,6 @@ class TableEncoder(TransformerMixin, _BaseComposition):
                     "CategoryCodec() or QuantileCodec() in place of KeyCodec().",
                     stacklevel=5,
                 )
-            elif frame.iloc[:, i].isna().all():
-                chosen[i] = categorical  # of one category: always missing
         out = []
         for i, (codec, seed) in enumerate(zip(chosen, seeds, strict=True)):
             if kinds[i] is None or i in dropped:
@@ -413,7 +427,7 @@ class TableEncoder(TransformerMixin, _BaseComposition):
             if "random_state" in codec.get_params() and codec.random_state is None:
                 codec.set_params(random_state=int(seed))
             out.append(codec)
-        return out, dropped
+        return out, tuple(sorted(dropped))
 
     def _heads_of_columns(self):
         """For each column, a slice of the encoded columns."""
@@ -485,17 +499,17 @@ def _positions(schema, relation):
     return [schema.names.index(name) for name in names]
 
 
-def _is_key(series, kind):
+def _is_key(series, column):
     """Whether a column is text that is different in each row, or numbers the rows."""
-    dtype = series.dtype
-    if len(series) < _FEWEST_KEYS or isinstance(dtype, pd.CategoricalDtype):
+    if len(series) < _FEWEST_KEYS or column.categories is not None:
         return False
-    if kind == "number":
-        if not pd.api.types.is_integer_dtype(dtype) or dtype.itemsize < 4 or series.isna().any():
+    if column.kind == "number":
+        if not column.whole or series.isna().any():
             return False
-        values = series.to_numpy()
-        return values[1] - values[0] == 1 and bool((np.diff(values) == 1).all())
-    if kind != "category" or not isinstance(series.iloc[0], str | uuid.UUID):
+        values = column.read(series)
+        room = column.limits[1] - values[-1] >= 1000 * len(values)  # for fresh ones
+        return room and values[1] - values[0] == 1 and bool((np.diff(values) == 1).all())
+    if column.kind != "category" or not isinstance(series.iloc[0], str | uuid.UUID):
         return False
     return series.is_unique and not series.isna().any()
 

@@ -57,8 +57,10 @@ class LessEqual(Relation):
     """``low <= high`` in every row: `high` is learned as its difference from `low`.
 
     For two columns of numbers, of dates or of durations. Rows where one of them is missing are
-    free. Decoded values of `high` stay in their range and on their grid (integers, decimals, days);
-    where `high` has a coarser grid than `low` it is the next value up.
+    free. Decoded values of `high` stay on their grid (integers, decimals, days), where that is
+    coarser than that of `low` on the next value up; and in their range: above a `low` that is
+    beyond it, `high` is missing. (It leaves its range if it was never missing, which needs a `low`
+    that leaves its own, as a :class:`SumOf` may.)
 
     Parameters
     ----------
@@ -71,9 +73,9 @@ class LessEqual(Relation):
     >>> from sktvae import LessEqual, TableEncoder
     >>> X = pd.DataFrame({"begin": [1990, 2001, 2010] * 9, "end": [1999, 2001, 2020] * 9})
     >>> encoder = TableEncoder(relations=[LessEqual("begin", "end")]).fit(X)
-    >>> encoder.inverse_transform([[0, 0], [2, 0], [0, 2]])
+    >>> encoder.inverse_transform([[0, 1], [2, 0], [0, 2]])
        begin   end
-    0   1990  1990
+    0   1990  1999
     1   2010  2010
     2   1990  2000
     """
@@ -105,23 +107,25 @@ class LessEqual(Relation):
                 f"LessEqual({self.low!r}, {self.high!r}): one has a time zone and the other has "
                 "none. Give both one, with dt.tz_localize."
             )
-        # one unit of `low` in units of `high`
-        self._scale = 1.0
+        # one unit of `low` in units of `high`, as a fraction
+        self._scale = (1, 1)
         if upper.unit:
-            self._scale = _ticks_in(lower.unit, upper.unit) / _ticks_in(upper.unit, lower.unit)
-        (high,), (low,) = targets, sources
-        low = low * self._scale
+            self._scale = _ticks_in(lower.unit, upper.unit), _ticks_in(upper.unit, lower.unit)
+        (high,), low = targets, self._low(sources)
         self._floor = 0.0 if np.isnan(low).all() else np.nanmin(low)
         present = high[~np.isnan(high)]
         self._high_decimals = decimals_of(present)
         both = [self._high_decimals, decimals_of(low[~np.isnan(low)])]
         self._decimals = None if None in both else max(both)
         self._range = (present.min(), present.max()) if len(present) else (-np.inf, np.inf)
+        self._may_be_missing = len(present) < len(high)
         self.encode(targets, sources)
 
+    def _low(self, sources):
+        return np.asarray(sources[0], dtype=float) * self._scale[0] / self._scale[1]
+
     def encode(self, targets, sources):
-        (high,), (low,) = targets, sources
-        low = low * self._scale
+        (high,), low = targets, self._low(sources)
         wrong = np.flatnonzero(high < low)
         if wrong.size:
             raise ValueError(
@@ -132,7 +136,7 @@ class LessEqual(Relation):
         return self._round(high - np.where(np.isnan(low), self._floor, low), self._decimals)
 
     def decode(self, encoded, sources):
-        low = sources[0] * self._scale
+        low, encoded = self._low(sources), encoded.astype(float)
         free = np.isnan(low)
         encoded = np.where(free, encoded, np.maximum(encoded, 0))
         high = self._round(np.where(free, self._floor, low) + encoded, self._high_decimals)
@@ -142,7 +146,10 @@ class LessEqual(Relation):
             step = 10.0**-self._high_decimals
             least = self._round(low, self._high_decimals)
             least = self._round(np.where(least < low, least + step, least), self._high_decimals)
-        return [np.where(high < least, least, high)]
+        high = np.where(high < least, least, high)
+        if self._may_be_missing:  # as it was where low was so high
+            high = np.where(high > self._range[1], np.nan, high)
+        return [high]
 
     @staticmethod
     def _round(values, decimals):
@@ -251,6 +258,8 @@ class SumOf(Relation):
                     f"SumOf({self.total!r}, {self.parts!r}) needs columns of numbers, and "
                     f"{column.name!r} is a {column.kind}."
                 )
+        if not sources:
+            raise ValueError(f"{self} has no parts. Name the columns that add up to the total.")
         decimals = [decimals_of(part[~np.isnan(part)]) for part in sources]
         self._decimals = None if None in decimals else max(decimals)
         if total.whole and self._decimals != 0:
@@ -258,11 +267,13 @@ class SumOf(Relation):
                 f"{self.total!r} holds integers, but its parts {self.parts!r} do not: their sums "
                 "would not be whole."
             )
-        most = np.abs(np.array([np.nanmax(np.abs(part), initial=0) for part in sources])).sum()
-        if most > total.largest:
+        known = [part[~np.isnan(part)] for part in sources]
+        ends = [sum(f(part) for part in known if len(part)) for f in (np.min, np.max)]
+        if ends[0] < total.limits[0] or ends[1] > total.limits[1]:
             raise ValueError(
-                f"Sums of {self.parts!r} can reach {most:.0f}, more than {self.total!r} holds as "
-                f"{total.dtype_name}. Make it wider: X[{self.total!r}].astype('int64')."
+                f"Sums of {self.parts!r} can be {ends[0]:.0f} to {ends[1]:.0f}, more than "
+                f"{self.total!r} holds as {total.dtype_name}. Make it wider: "
+                f"X[{self.total!r}].astype('int64')."
             )
         self._check(targets[0], sources)
 
@@ -282,5 +293,5 @@ class SumOf(Relation):
         self._check(targets[0], sources)
 
     def decode(self, encoded, sources):
-        total = np.sum(np.stack(sources), axis=0)
+        total = np.sum([np.asarray(part, dtype=float) for part in sources], axis=0)
         return [total if self._decimals is None else np.round(total, self._decimals)]

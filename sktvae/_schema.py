@@ -25,13 +25,15 @@ _TIME_UNITS = ("D", "h", "m", "s", "ms", "us", "ns")
 # Python objects that are no categories, most special first, and the kind of column they make.
 _OBJECTS = {
     "integer": (numbers.Integral, "number"),
-    "real": (numbers.Real, "number"),
+    "real": ((int, float, np.integer, np.floating), "number"),
     "decimal": (Decimal, "number"),
     "timestamp": (pd.Timestamp, "datetime"),
     "time": (datetime.datetime, "datetime"),
     "date": (datetime.date, "datetime"),
+    "span": (pd.Timedelta, "timedelta"),
     "interval": (datetime.timedelta, "timedelta"),
 }
+_MISSING = {"None": None, "nan": np.nan, "NA": pd.NA, "NaT": pd.NaT}
 _FAMILIES = (bool, numbers.Real, complex, Decimal, datetime.datetime, datetime.date, str, bytes)
 
 
@@ -54,7 +56,7 @@ class Column:
         For Python objects that are modelled as numbers, what they are.
     decimals : int or None
         Of a column of `decimal.Decimal`.
-    missing : object
+    missing : {"None", "nan", "NA", "NaT"}
         What an object column marks a missing value with.
     categories : tuple or None
         (values, dtype name, ordered) of the category dtype.
@@ -68,7 +70,7 @@ class Column:
     unit: str | None = None
     objects: str | None = None
     decimals: int | None = None
-    missing: Any = None
+    missing: str = "None"
     categories: tuple | None = None
     arrow: bytes | None = None
 
@@ -91,22 +93,23 @@ class Column:
         )
 
     @property
-    def largest(self):
-        """The largest number that the dtype holds."""
+    def limits(self):
+        """The least and the largest number that the dtype holds."""
         dtype = getattr(self.dtype, "numpy_dtype", self.dtype)
         if self.kind == "number" and isinstance(dtype, np.dtype) and dtype.kind in "iu":
-            return np.iinfo(dtype).max
-        return np.inf
+            bounds = np.iinfo(dtype)
+            return max(bounds.min, -_LARGEST_INTEGER), min(bounds.max, _LARGEST_INTEGER)
+        return -np.inf, np.inf
 
     @classmethod
     def learn(cls, name, series):
         dtype = series.dtype
         if isinstance(dtype, pd.ArrowDtype):
             return cls._learn_arrow(name, series)
-        dtype_name = f"string[{dtype.storage}]" if str(dtype) == "string" else str(dtype)
+        dtype_name = _name_of(dtype)
         if isinstance(dtype, pd.CategoricalDtype):
             values = dtype.categories
-            categories = (tuple(values), str(values.dtype), dtype.ordered)
+            categories = (tuple(values), _name_of(values.dtype), dtype.ordered)
             return cls(name, "category", dtype_name, categories=categories)
         if pd.api.types.is_bool_dtype(dtype):
             return cls(name, "category", dtype_name)
@@ -117,6 +120,11 @@ class Column:
             )
         if pd.api.types.is_numeric_dtype(dtype):
             return cls(name, "number", dtype_name)
+        if isinstance(dtype, pd.DatetimeTZDtype) and not _is_named(dtype_name, dtype):
+            raise TypeError(
+                f"Column {name!r} has the time zone {dtype.tz!r}, which has no name to be kept by. "
+                f"Give it one: X[{name!r}].dt.tz_convert('Europe/Paris')."
+            )
         if dtype.kind in _TIME_KINDS:
             return cls(name, _TIME_KINDS[dtype.kind], dtype_name, unit=_coarsest_unit(series))
         if pd.api.types.is_object_dtype(dtype):
@@ -129,14 +137,14 @@ class Column:
 
         kind = series.dtype.pyarrow_dtype
         if pa.types.is_nested(kind):
-            raise _nested(name, series[series.notna()].iloc[0], kind)
+            raise _nested(name, next(iter(series.dropna()), None), kind)
         arrow = pa.schema([("x", kind)]).serialize().to_pybytes()
         about = {"name": name, "dtype_name": str(series.dtype), "arrow": arrow}
         if pa.types.is_temporal(kind) and not pa.types.is_time(kind):
             letter = "timedelta" if pa.types.is_duration(kind) else "datetime"
             return cls(kind=letter, unit=_coarsest_unit(series), **about)
         if pa.types.is_decimal(kind):
-            return cls(kind="number", decimals=kind.scale, **about)
+            return cls(kind="number", decimals=max(kind.scale, 0), **about)
         number = pa.types.is_integer(kind) or pa.types.is_floating(kind)
         return cls(kind="number" if number else "category", **about)
 
@@ -144,7 +152,7 @@ class Column:
     def _learn_objects(cls, name, series):
         values, absent = series.to_numpy(), series.isna().to_numpy()
         present = values[~absent]
-        missing = values[absent][0] if absent.any() else None
+        missing = _word_for(values[absent][0]) if absent.any() else "None"
         _check_hashable(name, values, absent)
         families = {}
         for value in present:
@@ -178,7 +186,9 @@ class Column:
             if pd.api.types.is_object_dtype(series.dtype):
                 _check_hashable(self.name, series.to_numpy(), series.isna().to_numpy())
             elif isinstance(series.dtype, pd.ArrowDtype):
-                return series.astype(object)
+                import pyarrow as pa
+
+                return pd.Series(pa.array(series).to_pylist(), dtype=object)
             return series
         if self.kind == "number":
             return self._read_number(series)
@@ -243,17 +253,19 @@ class Column:
             return self._write_times(ticks.astype(f"{self.kind}64[{self.unit}]"), absent)
         if self.decimals is not None:
             objects = [
-                self.missing if gone else Decimal(f"{value:.{self.decimals}f}")
+                _MISSING[self.missing] if gone else Decimal(f"{value:.{self.decimals}f}")
                 for value, gone in zip(values, absent, strict=True)
             ]
             return pd.Series(objects, dtype=self.dtype)
         if self.objects:
             plain = np.rint(np.where(absent, 0, values)).astype("int64") if self.whole else values
             plain = plain.astype(object)
-            plain[absent] = self.missing
+            plain[absent] = _MISSING[self.missing]
             return pd.Series(plain, dtype=object)
         if self.whole:
-            whole = np.rint(np.where(absent, 0, values)).astype("int64")
+            whole = np.rint(np.where(absent, 0, values))
+            self._check_room(whole)
+            whole = whole.astype("int64")
             if not absent.any():
                 return pd.Series(whole).astype(self.dtype)
             whole = pd.array(whole, dtype="Int64")
@@ -262,6 +274,17 @@ class Column:
         if absent.any() and not isinstance(self.dtype, np.dtype):  # NaN is not NA everywhere
             return pd.Series(np.where(absent, None, values.astype(object)), dtype=self.dtype)
         return pd.Series(values).astype(self.dtype)
+
+    def _check_room(self, whole):
+        """Raise where the dtype has no room for a number, which would wrap around."""
+        least, largest = self.limits
+        wrong = whole[(whole < least) | (whole > largest)]
+        if len(wrong):
+            raise ValueError(
+                f"Column {self.name!r} is {self.dtype_name}, and {wrong[0]:.0f} does not go into "
+                "it: its keys are used up, or a sum or difference of other columns is beyond it. "
+                f"Fit with a wider dtype: X[{self.name!r}].astype('int64')."
+            )
 
     def _write_categories(self, values):
         dtype = self.dtype
@@ -276,7 +299,7 @@ class Column:
         if pd.api.types.is_object_dtype(dtype):
             if absent.any():
                 values = values.copy()
-                values[absent] = self.missing
+                values[absent] = _MISSING[self.missing]
             return pd.Series(values, dtype=object)
         if self.arrow is not None:
             return _arrow_series(values, absent, dtype.pyarrow_dtype)
@@ -290,7 +313,7 @@ class Column:
         elif self.objects:
             plain = pd.Series(times).astype(object).to_numpy(copy=True)
         if self.objects:
-            plain[absent] = self.missing
+            plain[absent] = _MISSING[self.missing]
             return pd.Series(plain, dtype=object)
         if self.arrow is not None:
             import pyarrow as pa
@@ -348,7 +371,8 @@ class TableSchema:
         """``X`` in pandas, which must have the columns of this schema."""
         frame, container = as_frame(X)
         labels, names = list(frame.columns), self.names
-        if container.named and self.container.named and labels != names:
+        same = len(labels) == len(names) and all(map(_same_label, labels, names))
+        if container.named and self.container.named and not same:
             missing = [n for n in names if n not in labels]
             unseen = [n for n in labels if n not in names]
             text = "The feature names should match those that were passed during fit.\n"
@@ -356,8 +380,8 @@ class TableSchema:
                 text += f"Feature names unseen at fit time: {unseen}.\n"
             if missing:
                 text += f"Feature names seen at fit time, yet now missing: {missing}.\n"
-            if not (missing or unseen):
-                first = next(n for n, m in zip(labels, names, strict=False) if n != m)
+            if not (missing or unseen) and len(labels) == len(names):
+                first = next(n for n, m in zip(labels, names, strict=True) if n != m)
                 text += (
                     "Feature names must be in the same order as they were in fit; "
                     f"{first!r} is the first out of place.\n"
@@ -394,6 +418,29 @@ def _family(kind):
     return kind
 
 
+def _name_of(dtype):
+    return f"string[{dtype.storage}]" if str(dtype) == "string" else str(dtype)
+
+
+def _is_named(name, dtype):
+    """Whether the name of a dtype is enough to make it again."""
+    try:
+        return pd.api.types.pandas_dtype(name) == dtype
+    except TypeError:
+        return False
+
+
+def _word_for(missing):
+    """Which of `_MISSING` a missing value is."""
+    if missing is None or missing is pd.NA or missing is pd.NaT:
+        return str(missing).strip("<>")
+    return "NaT" if isinstance(missing, np.datetime64 | np.timedelta64) else "nan"
+
+
+def _same_label(one, other):
+    return one is other or one == other or (one != one and other != other)
+
+
 def _check_hashable(name, values, absent):
     for row in np.flatnonzero(~absent):
         value = values[row]
@@ -414,12 +461,14 @@ def _shortest(values, dtype):
 
     0.1 in float32 is 0.10000000149...; the column is meant to hold 0.1.
     """
+    out, left = values.copy(), np.ones(len(values), dtype=bool)
     for decimals in range(np.finfo(dtype).precision + 1):
         rounded = np.round(values, decimals)
         with np.errstate(over="ignore"):
-            if np.array_equal(rounded.astype(dtype), values.astype(dtype), equal_nan=True):
-                return rounded
-    return values
+            found = left & (rounded.astype(dtype) == values.astype(dtype))
+        out[found] = rounded[found]
+        left &= ~found
+    return out
 
 
 def _ticks(times):
@@ -438,6 +487,8 @@ def _ticks(times):
         first = next(iter(values[~absent]), None)
         if isinstance(first, pd.Timestamp):
             times = pd.Series(pd.to_datetime(list(values)))
+        elif isinstance(first, pd.Timedelta):
+            times = pd.Series(pd.to_timedelta(list(values)))
         else:
             letter = "timedelta64" if isinstance(first, datetime.timedelta) else "datetime64"
             unit = "us" if isinstance(first, datetime.datetime | datetime.timedelta) else "D"

@@ -152,7 +152,7 @@ class TVAESynthesizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
         "decoder": [StrOptions(set(DECODERS))],
         "numerical": TableEncoder._parameter_constraints["numerical"],
         "categorical_features": TableEncoder._parameter_constraints["categorical_features"],
-        "encoder": [HasMethods(["fit", "transform", "inverse_transform"]), None],
+        "encoder": [HasMethods(["fit_transform", "transform", "inverse_transform"]), None],
         "loss_factor": [Interval(Real, 0, None, closed="neither")],
         "rate_floor": [Interval(Real, 0, np.inf, closed="left")],
         "random_orders": [Interval(Real, 0, 1, closed="both")],
@@ -255,8 +255,7 @@ class TVAESynthesizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
         """
         device = self._resolve_device()
         seeds = _seeds(self.random_state, 4)
-        encoder = self._fit_encoder(X, seeds[0])
-        encoded = encoder.transform(X)
+        encoder, encoded = self._fit_encoder(X, seeds[0])
         vae = self._new_vae(encoder, seeds[1])
         training, validation = self._split(vae.layout.to_batch(encoded), seeds[2])
         history = train(
@@ -419,7 +418,7 @@ class TVAESynthesizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
 
     def _fit_encoder(self, X, seed):
         if self.warm_start and hasattr(self, "encoder_"):
-            return self.encoder_
+            return self.encoder_, np.asarray(self._encode(X))
         if self.encoder is None:
             encoder = TableEncoder(
                 numerical=self.numerical,
@@ -437,7 +436,7 @@ class TVAESynthesizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
             encoder = clone(self.encoder)
         if encoder.random_state is None:
             encoder.set_params(random_state=seed)
-        return encoder.fit(X)
+        return encoder, np.asarray(encoder.fit_transform(X))
 
     def _new_vae(self, encoder, seed):
         if self.warm_start and hasattr(self, "vae_"):

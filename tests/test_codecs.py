@@ -251,7 +251,13 @@ def test_equal_mass(counts, n_bins):
         assert (bins == bins[i]).sum() == 1
 
 
-@pytest.mark.parametrize("codec", [CategoryCodec(), ModeCodec(), QuantileCodec()])
+def test_missing_values_alone_are_a_category():
+    codec = CategoryCodec().fit([None, None])
+    assert codec.heads_ == (Categorical(1),)
+    assert codec.inverse_transform(codec.transform([np.nan])).tolist() == [None]
+
+
+@pytest.mark.parametrize("codec", [ModeCodec(), QuantileCodec()])
 def test_no_values(codec):
     with pytest.raises(ValueError, match="all missing"):
         codec.fit([None, None])
