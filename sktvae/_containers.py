@@ -70,6 +70,10 @@ class ArrowTable:
         schema = pa.ipc.read_schema(pa.py_buffer(self.schema))
         arrays = [pa.array(column) for column in columns]
         arrays = [a.combine_chunks() if isinstance(a, pa.ChunkedArray) else a for a in arrays]
+        arrays = [
+            a if a.type == kind else pa.array(a.to_pylist(), kind)
+            for a, kind in zip(arrays, schema.types, strict=True)
+        ]
         return pa.Table.from_arrays(arrays, schema=schema)
 
     def without(self, positions):
@@ -144,8 +148,12 @@ def _from_arrow(X):
 
     if not isinstance(X, pa.Table):
         raise TypeError(f"X is a pyarrow {type(X).__name__}. Make it a Table: pyarrow.table(X).")
-    frame = X.to_pandas(types_mapper=pd.ArrowDtype, ignore_metadata=True)
-    return frame, ArrowTable(X.schema.remove_metadata().serialize().to_pybytes())
+    container = ArrowTable(X.schema.remove_metadata().serialize().to_pybytes())
+    for i, field in enumerate(X.schema):  # pandas holds no views
+        if str(field.type) in ("string_view", "binary_view"):
+            plain = pa.large_string() if str(field.type) == "string_view" else pa.large_binary()
+            X = X.set_column(i, field.name, pa.array(X.column(i).to_pylist(), plain))
+    return X.to_pandas(types_mapper=pd.ArrowDtype, ignore_metadata=True), container
 
 
 def _from_array(X):

@@ -342,8 +342,11 @@ def test_a_rate_floor_frees_information_and_no_more(vae):
     )
     loss, reconstruction, kl = charged(0.0)
     torch.testing.assert_close(loss, reconstruction + kl)
-    assert kl - aggregate() < 2
-    torch.testing.assert_close(charged(2.0)[0], reconstruction + 2 + aggregate())
+    assert kl - aggregate() < 1.5
+    torch.testing.assert_close(charged(1.5)[0], reconstruction + 1.5 + aggregate())
+    # a batch of 300 rows cannot show more than log(300) nats, and is not asked for half of them
+    most = np.log(300) / 2 - 1
+    torch.testing.assert_close(charged(50.0)[0], reconstruction + most + aggregate())
     with torch.no_grad():
         vae.encoder.posterior.weight *= 8
     loss, reconstruction, kl = charged(0.0)
