@@ -189,7 +189,7 @@ def _array_of_rows(rows):
 
 
 def _is_narwhals(X):
-    if not hasattr(X, "columns") and not hasattr(X, "__arrow_c_stream__"):
+    if not any(hasattr(type(X), name) for name in ("columns", "__arrow_c_stream__")):
         return False
     try:
         import narwhals as nw

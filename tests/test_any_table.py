@@ -52,7 +52,7 @@ def arrow(kind):
 
 
 def categories(ordered, values):
-    order = sorted(set(filter(None, values)), reverse=True)
+    order = sorted({value for value in values if value is not None}, reverse=True)
     return pd.Series(pd.Categorical(values, categories=[*order, "unused"], ordered=ordered))
 
 
