@@ -301,6 +301,8 @@ class QuantileCodec(_NumberCodec):
         within = (place - self._start[cell]) / self.mass_[cell]
         low, high = self.edges_[cell], self.edges_[cell + 1]
         x = np.clip(low + within * (high - low), low, high)
+        if self.decimals_ is None:
+            x = np.clip(_without_noise(x, high - low), low, high)
         x = np.where(np.isnan(self.values_[cell]), self._round(x), self.values_[cell])
         return np.where(absent, np.nan, np.clip(x, self._low, self._high))
 
@@ -331,11 +333,22 @@ class QuantileCodec(_NumberCodec):
 def decimals_of(values):
     """Fewest decimals that hold every value exactly; None when a float has no room for them."""
     values = np.unique(values)
+    largest = np.abs(values).max(initial=0)
     for decimals in range(_MAX_DECIMALS + 1):
-        with np.errstate(over="ignore", invalid="ignore"):
-            if np.array_equal(np.round(values, decimals), values):
-                return decimals
+        if decimals and largest * 10.0**decimals > 2**53:
+            return None  # rounding to so many would change nothing, whatever the values are
+        if np.array_equal(np.round(values, decimals), values):
+            return decimals
     return None
+
+
+def _without_noise(x, width):
+    """Without the digits that arithmetic in a cell of this width has made: 13 of it, 15 in all."""
+    magnitude = lambda v: np.ceil(np.log10(np.maximum(np.abs(v), 1e-200)))
+    factor = 10.0 ** np.clip(np.minimum(13 - magnitude(width), 15 - magnitude(x)), -300, 300)
+    # of 10**-k, which no float holds, the other way round
+    whole = np.rint(np.where(factor < 1, x / np.maximum(1 / factor, 1), x * factor))
+    return np.where(factor < 1, whole * (1 / factor), whole / factor)
 
 
 def _runs(labels):
