@@ -2,7 +2,7 @@
 
 from sktvae._codecs import CategoryCodec, KeyCodec
 from sktvae._encoder import TableEncoder
-from sktvae._numbers import ModeCodec, QuantileCodec
+from sktvae._number_codecs import ModeCodec, QuantileCodec
 from sktvae._relations import FixedCombinations, LessEqual, SumOf
 from sktvae._synthesizer import TVAESynthesizer
 from sktvae._version import __version__

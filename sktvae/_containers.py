@@ -1,4 +1,4 @@
-"""What a table comes in: pandas, numpy, lists, and what narwhals knows (polars, pyarrow).
+"""What a table comes in: pandas, pyarrow, numpy, lists, and what narwhals knows (polars).
 
 `as_frame` gives any of them as a pandas DataFrame, and the container, which makes the same kind of
 table from pandas columns. Containers hold plain values, so that a model can be saved with skops.
@@ -235,6 +235,8 @@ def _plain_dtype(dtype):
 
 def _to_pandas(series, name):
     """A pandas Series of the nearest kind, of a narwhals one."""
+    import narwhals as nw
+
     kind, arguments = _plain_dtype(series.dtype)
     if kind in _NESTED:
         first = next(iter(series.drop_nulls().head(1).to_list()), None)
@@ -249,8 +251,6 @@ def _to_pandas(series, name):
         )
     absent = series.is_null().to_numpy().astype(bool)
     if kind in ("Datetime", "Duration", "Date"):
-        import narwhals as nw
-
         unit = arguments[0] if arguments else "D"
         ticks = series.cast(nw.Int32 if kind == "Date" else nw.Int64)
         ticks = ticks.fill_null(0).to_numpy().astype("int64")
@@ -272,16 +272,10 @@ def _to_pandas(series, name):
     if series.dtype.is_float():
         return pd.Series(np.where(absent, np.nan, series.fill_null(0).to_numpy()))
     if kind in ("String", "Categorical"):
-        return pd.Series(series.cast(_string()).to_list(), dtype="string")
+        return pd.Series(series.cast(nw.String).to_list(), dtype="string")
     if kind == "Enum":
-        return pd.Series(pd.Categorical(series.cast(_string()).to_list(), list(arguments[0])))
+        return pd.Series(pd.Categorical(series.cast(nw.String).to_list(), list(arguments[0])))
     return pd.Series(series.to_list(), dtype=object)
-
-
-def _string():
-    import narwhals as nw
-
-    return nw.String
 
 
 def _to_narwhals(column, name, dtype, backend, null):

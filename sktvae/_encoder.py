@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from sktvae._codecs import CategoryCodec, KeyCodec, seed_of
 from sktvae._heads import Categorical
-from sktvae._numbers import ModeCodec, QuantileCodec
+from sktvae._number_codecs import ModeCodec, QuantileCodec
 from sktvae._relations import Relation
 from sktvae._schema import TableSchema
 
@@ -231,7 +231,7 @@ class TableEncoder(TransformerMixin, _BaseComposition):
             Codes and numbers; NaN where a Gaussian head does not apply.
         """
         check_is_fitted(self)
-        return self._encode(self.schema_.conform(X, type(self).__name__))
+        return self._encode(self._conform(X))
 
     def _encode(self, frame):
         out = np.empty((len(frame), len(self.heads_)))
@@ -282,7 +282,7 @@ class TableEncoder(TransformerMixin, _BaseComposition):
             In nats. Where a relation encodes a column, it is that of the difference or of the
             combination; what follows from other columns adds nothing.
         """
-        frame, Z = self.schema_.conform(X, type(self).__name__), np.asarray(Z)
+        frame, Z = self._conform(X), np.asarray(Z)
         total = np.zeros(len(Z))
         for name, codec, read, where in self._columns(frame):
             total += _named_errors(name, codec.log_density, read(), Z[:, where])
@@ -378,33 +378,12 @@ class TableEncoder(TransformerMixin, _BaseComposition):
                         f"Column {schema.names[i]!r} is given to the codec {name!r}, but a "
                         "relation encodes it with another column. Leave it out of one of them."
                     )
+                if i in related:
+                    _check_related(schema.names[i], codec, kinds[i])
+                _check_choice(schema.columns[i], codec)
                 named[i], chosen[i] = name, codec
-                if isinstance(codec, str) and codec == "drop":
+                if _is_drop(codec):
                     dropped.add(i)
-                elif isinstance(codec, CategoryCodec):
-                    if i in related and kinds[i] == "category" and codec.infrequent_label:
-                        raise ValueError(
-                            f"Column {schema.names[i]!r} is part of a relation, and a combination "
-                            "has no infrequent_label. Leave it None, or leave the relation out."
-                        )
-                    _check_label(schema.columns[i], codec.infrequent_label)
-                elif isinstance(codec, KeyCodec) and i in related:
-                    raise ValueError(
-                        f"Column {schema.names[i]!r} is part of a relation, so it cannot be a key. "
-                        "Leave out the relation or the KeyCodec."
-                    )
-                elif isinstance(codec, KeyCodec) and schema.columns[i].categories is not None:
-                    raise ValueError(
-                        f"Column {schema.names[i]!r} has the category dtype, which has no room for "
-                        f"fresh keys. Make it text: X[{schema.names[i]!r}].astype(str)."
-                    )
-        for relation in relations:
-            for i in _positions(schema, relation):
-                if i in dropped:
-                    raise ValueError(
-                        f"Column {schema.names[i]!r} is dropped, and {relation} needs it. Drop it "
-                        "from the synthetic table instead."
-                    )
         for i in sorted(set(range(n_columns)) - named.keys()):
             if frame.iloc[:, i].isna().all():
                 chosen[i] = categorical  # of one category: always missing
@@ -434,6 +413,15 @@ class TableEncoder(TransformerMixin, _BaseComposition):
         widths = [0 if codec is None else len(codec.heads_) for codec in self.codecs_]
         ends = np.cumsum(widths)
         return [slice(end - width, end) for end, width in zip(ends, widths, strict=True)]
+
+    def _conform(self, X):
+        """``X`` in pandas, whose rows keep the relations that leave nothing to encode."""
+        frame = self.schema_.conform(X, type(self).__name__)
+        plain = _plain(self.schema_, frame, self.relations_)
+        for relation in self.relations_:
+            if relation.kind is None:
+                plain[_positions(self.schema_, relation)[0]]()
+        return frame
 
     def _columns(self, frame):
         """Name, codec, a function that reads plain values, and place, of each encoded column."""
@@ -478,8 +466,6 @@ def _plain(schema, frame, relations):
         encode = partial(
             _read_related, relation, [read[i] for i in at[:n]], [read[i] for i in at[n:]]
         )
-        if relation.kind is None:
-            encode()  # nothing to learn, but the rows are checked
         out[at[0]] = encode
     return out
 
@@ -506,12 +492,44 @@ def _is_key(series, column):
     if column.kind == "number":
         if not column.whole or series.isna().any():
             return False
+        if not (np.diff(column.read(series.iloc[:_FEWEST_KEYS])) == 1).all():
+            return False  # as most are not: the rest need not be read
         values = column.read(series)
         room = column.limits[1] - values[-1] >= 1000 * len(values)  # for fresh ones
-        return room and values[1] - values[0] == 1 and bool((np.diff(values) == 1).all())
+        return room and bool((np.diff(values) == 1).all())
     if column.kind != "category" or not isinstance(series.iloc[0], str | uuid.UUID):
         return False
-    return series.is_unique and not series.isna().any()
+    start = series.iloc[:_FEWEST_KEYS]
+    return start.is_unique and series.is_unique and not series.isna().any()
+
+
+def _is_drop(codec):
+    return isinstance(codec, str) and codec == "drop"
+
+
+def _check_related(name, codec, kind):
+    """Raise ValueError where a column of a relation cannot have a codec."""
+    labelled = getattr(codec, "infrequent_label", None) is not None
+    wrong = None
+    if _is_drop(codec):
+        wrong = "it cannot be dropped. Drop it from the synthetic table instead"
+    elif isinstance(codec, KeyCodec):
+        wrong = "it cannot be a key. Leave out the relation or the KeyCodec"
+    elif kind == "category" and labelled:
+        wrong = "a combination has no infrequent_label. Leave it None, or leave the relation out"
+    if wrong:
+        raise ValueError(f"Column {name!r} is part of a relation, so {wrong}.")
+
+
+def _check_choice(column, codec):
+    """Raise ValueError where a column cannot have a codec."""
+    if isinstance(codec, CategoryCodec):
+        _check_label(column, codec.infrequent_label)
+    elif isinstance(codec, KeyCodec) and column.categories is not None:
+        raise ValueError(
+            f"Column {column.name!r} has the category dtype, which has no room for fresh keys. "
+            f"Make it text: X[{column.name!r}].astype(str)."
+        )
 
 
 def _check_label(column, label):

@@ -4,17 +4,17 @@ A relation turns the columns that it names into what is left to learn (a differe
 nothing), and back. It works on plain columns, as `Column.read` gives them, and never rejects a row.
 """
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 
 import numpy as np
 import pandas as pd
 from sklearn.base import BaseEstimator
 
-from sktvae._numbers import decimals_of
-from sktvae._schema import _ticks_in
+from sktvae._number_codecs import decimals_of
+from sktvae._schema import ticks_in
 
 
-class Relation(BaseEstimator):
+class Relation(BaseEstimator, ABC):
     """What the encoder knows of a relation.
 
     Attributes
@@ -110,7 +110,7 @@ class LessEqual(Relation):
         # one unit of `low` in units of `high`, as a fraction
         self._scale = (1, 1)
         if upper.unit:
-            self._scale = _ticks_in(lower.unit, upper.unit), _ticks_in(upper.unit, lower.unit)
+            self._scale = ticks_in(lower.unit, upper.unit), ticks_in(upper.unit, lower.unit)
         (high,), low = targets, self._low(sources)
         self._floor = 0.0 if np.isnan(low).all() else np.nanmin(low)
         present = high[~np.isnan(high)]

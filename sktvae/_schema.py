@@ -200,13 +200,13 @@ class Column:
             raise TypeError(
                 f"Column {self.name!r} was {self.dtype} in fit and is {series.dtype} now ({error})."
             ) from error
-        whole, rest = np.divmod(ticks, _ticks_in(self.unit, own))
+        whole, rest = np.divmod(ticks, ticks_in(self.unit, own))
         if np.abs(whole).max(initial=0) > _LARGEST_INTEGER:
             raise ValueError(
                 f"Column {self.name!r} has times in {self.unit}, more digits than a float holds. "
                 f"Round them: X[{self.name!r}].dt.round('us')."
             )
-        return np.where(absent, np.nan, whole + rest / _ticks_in(self.unit, own))
+        return np.where(absent, np.nan, whole + rest / ticks_in(self.unit, own))
 
     def _read_number(self, series):
         try:
@@ -504,7 +504,7 @@ def _unit(dtype):
     return dtype.unit if hasattr(dtype, "unit") else np.datetime_data(dtype)[0]
 
 
-def _ticks_in(unit, own):
+def ticks_in(unit, own):
     """How many ticks of the unit `own` make one `unit`; at least one."""
     return max(int(np.timedelta64(1, unit) / np.timedelta64(1, own)), 1)
 
@@ -512,7 +512,7 @@ def _ticks_in(unit, own):
 def _coarsest_unit(series):
     """The coarsest unit in which all times of a Series are whole."""
     ticks, _, own = _ticks(series)
-    return next(u for u in _TIME_UNITS if not (ticks % _ticks_in(u, own)).any())
+    return next(u for u in _TIME_UNITS if not (ticks % ticks_in(u, own)).any())
 
 
 def _arrow_series(values, absent, kind):

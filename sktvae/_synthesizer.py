@@ -17,10 +17,9 @@ from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from sktvae._codecs import seed_of
-from sktvae._decoders import DECODERS
 from sktvae._encoder import TableEncoder
 from sktvae._training import train
-from sktvae._vae import VAE
+from sktvae._vae import DECODERS, VAE
 from sktvae._version import __version__
 
 # Draws of z per row in `score_samples`, the same for every row.

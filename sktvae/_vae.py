@@ -10,10 +10,12 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from sktvae._decoders import DECODERS, hidden_layers
+from sktvae._autoregressive import AutoregressiveDecoder
+from sktvae._decoders import IndependentDecoder, hidden_layers
 from sktvae._layout import Layout
 
 SIGMA_RANGE = (0.01, 1.0)
+DECODERS = {"autoregressive": AutoregressiveDecoder, "independent": IndependentDecoder}
 
 
 class InputLayer(nn.Module):

@@ -7,7 +7,7 @@ from scipy.integrate import trapezoid
 
 from sktvae import CategoryCodec, ModeCodec, QuantileCodec
 from sktvae._heads import Categorical, Gaussian, Uniform
-from sktvae._numbers import _equal_mass
+from sktvae._number_codecs import _equal_mass
 
 numbers = st.lists(
     st.one_of(

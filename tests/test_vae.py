@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from sktvae._decoders import exponentials, position_features
+from sktvae._autoregressive import position_features
+from sktvae._decoders import exponentials
 from sktvae._heads import Categorical, Gaussian, Uniform
 from sktvae._layout import Layout
 from sktvae._vae import (
