@@ -344,11 +344,12 @@ def decimals_of(values):
 
 def _without_noise(x, width):
     """Without the digits that arithmetic in a cell of this width has made: 13 of it, 15 in all."""
-    magnitude = lambda v: np.ceil(np.log10(np.maximum(np.abs(v), 1e-200)))
-    factor = 10.0 ** np.clip(np.minimum(13 - magnitude(width), 15 - magnitude(x)), -300, 300)
-    # of 10**-k, which no float holds, the other way round
-    whole = np.rint(np.where(factor < 1, x / np.maximum(1 / factor, 1), x * factor))
-    return np.where(factor < 1, whole * (1 / factor), whole / factor)
+    magnitude = lambda v: np.ceil(np.log10(np.clip(np.abs(v), 1e-100, 1e100)))
+    digits = np.minimum(13 - magnitude(width), 15 - magnitude(x))
+    # 10**-digits is no exact float, 10**digits is up to 22; few digits are those of large numbers
+    up, down = 10.0 ** np.maximum(digits, 0), 10.0 ** np.maximum(-digits, 0)
+    usual = (width > 1e-100) & (width < 1e100) & (np.abs(x) < 1e100)
+    return np.where(usual, np.rint(np.where(usual, x, 0) * up / down) * down / up, x)
 
 
 def _runs(labels):

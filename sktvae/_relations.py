@@ -136,10 +136,9 @@ class LessEqual(Relation):
         return self._round(high - np.where(np.isnan(low), self._floor, low), self._decimals)
 
     def decode(self, encoded, sources):
-        low, encoded = self._low(sources), encoded.astype(float)
-        free = np.isnan(low)
-        encoded = np.where(free, encoded, np.maximum(encoded, 0))
-        high = self._round(np.where(free, self._floor, low) + encoded, self._high_decimals)
+        low = self._low(sources)
+        start = np.where(np.isnan(low), self._floor, low)
+        high = self._round(start + encoded.astype(float), self._high_decimals)
         high = np.clip(high, *self._range)
         least = low
         if self._high_decimals is not None:

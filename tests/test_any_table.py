@@ -306,6 +306,7 @@ def test_pyarrow_tables_come_back():
     encoder = TableEncoder().fit(X)
     back = encoder.inverse_transform(encoder.transform(X))
     assert isinstance(back, pa.Table) and back.schema == X.schema
+    back.validate(full=True)  # that the columns are of the types of the schema
     assert back.to_pylist() == X.to_pylist()
 
 
@@ -370,6 +371,14 @@ def test_keys_are_recognised_and_fresh():
         assert rows[name].dtype == X[name].dtype
     assert rows["customer"].str.fullmatch(r"C[0-9]{5}").all()
     assert rows["row"].min() == X["row"].max() + 1
+
+
+def test_what_looks_like_a_key_for_some_rows_is_none(recwarn):
+    n = 120
+    X = pd.DataFrame({"text": [f"a{i % 100}" for i in range(n)], "row": [*range(100), *range(20)]})
+    encoder = TableEncoder().fit(X)
+    assert not recwarn
+    pd.testing.assert_frame_equal(encoder.inverse_transform(encoder.transform(X)), X)
 
 
 def test_keys_dropped_or_kept(recwarn):
@@ -479,6 +488,22 @@ def test_keys_have_room_and_stay_fresh():
     category = pd.DataFrame({"c": pd.Categorical(keys), "n": 1})
     with pytest.raises(ValueError, match="'c' has the category dtype"):
         TableEncoder([("key", KeyCodec(), ["c"])]).fit(category)
+
+
+def test_narrow_floats_have_the_decimals_that_they_show():
+    prices = np.round(np.random.default_rng(0).lognormal(3, 1, 500), 2).astype("float32")
+    encoder = TableEncoder().fit(pd.DataFrame({"price": prices}))
+    assert encoder.codecs_[0].decimals_ == 2
+
+
+@pytest.mark.parametrize("marker", [None, np.nan, pd.NA])
+@pytest.mark.parametrize("value", [7, 2.5, Decimal("1.50"), "text", datetime.date(2024, 2, 29)])
+def test_missing_markers_of_objects_come_back(value, marker):
+    X = pd.DataFrame({"x": pd.Series([value, marker, value] * 4, dtype=object), "n": range(12)})
+    encoder = TableEncoder().fit(X)
+    back = encoder.inverse_transform(encoder.transform(X))["x"]
+    assert [type(v) for v in back] == [type(v) for v in X["x"]]
+    assert back[0] == value
 
 
 def test_a_row_is_read_the_same_whatever_is_beside_it():

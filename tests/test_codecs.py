@@ -271,3 +271,23 @@ def test_no_values(codec):
 def test_parameters_are_validated(codec):
     with pytest.raises(ValueError, match="parameter of"):
         codec.fit([1.0, 2.0])
+
+
+@pytest.mark.parametrize("scale", [1e-290, 1e-100, 1e-9, 1.0, 1e9, 1e100, 1e290])
+def test_numbers_of_any_size_come_back(scale):
+    rng = np.random.default_rng(0)
+    for x in (rng.normal(size=200), rng.lognormal(0, 20, 200), np.array([0.0, 1.9428954297613394])):
+        x = x / np.abs(x).max() * scale
+        codec = QuantileCodec().fit(x)
+        back = codec.inverse_transform(codec.transform(x))
+        np.testing.assert_allclose(back, x, rtol=1e-15, atol=1e-12 * np.ptp(x))
+
+
+def test_arithmetic_leaves_no_noise():
+    """Numbers of few digits among others of many come back as they are."""
+    rng = np.random.default_rng(0)
+    x = np.concatenate([np.arange(40) / 8, rng.normal(size=60), 1e5 + rng.normal(size=60)])
+    codec = QuantileCodec().fit(x)
+    assert codec.decimals_ is None
+    back = codec.inverse_transform(codec.transform(x))
+    np.testing.assert_array_equal(back[:40], x[:40])
