@@ -70,7 +70,7 @@ class ArrowTable:
         schema = pa.ipc.read_schema(pa.py_buffer(self.schema))
         arrays = [pa.array(column) for column in columns]
         arrays = [a.combine_chunks() if isinstance(a, pa.ChunkedArray) else a for a in arrays]
-        arrays = [
+        arrays = [  # pyarrow 16 does not cast to views itself
             a if a.type == kind else pa.array(a.to_pylist(), kind)
             for a, kind in zip(arrays, schema.types, strict=True)
         ]

@@ -496,6 +496,14 @@ def test_narrow_floats_have_the_decimals_that_they_show():
     assert encoder.codecs_[0].decimals_ == 2
 
 
+def test_fresh_keys_of_a_text_array_are_not_cut():
+    X = np.array([[f"k{i}", "no"] for i in range(10)])
+    encoder = TableEncoder([("key", KeyCodec(), [0])]).fit(X)
+    rows = encoder.inverse_transform(np.zeros((20, 1)))
+    assert X.dtype == "<U2" and rows.dtype == "<U3"
+    assert rows[:, 0].tolist() == [f"k{i}" for i in range(10, 30)]
+
+
 @pytest.mark.parametrize("marker", [None, np.nan, pd.NA])
 @pytest.mark.parametrize("value", [7, 2.5, Decimal("1.50"), "text", datetime.date(2024, 2, 29)])
 def test_missing_markers_of_objects_come_back(value, marker):

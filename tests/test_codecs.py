@@ -291,3 +291,8 @@ def test_arithmetic_leaves_no_noise():
     assert codec.decimals_ is None
     back = codec.inverse_transform(codec.transform(x))
     np.testing.assert_array_equal(back[:40], x[:40])
+
+
+def test_decimals_beyond_a_float_are_none():
+    assert QuantileCodec().fit([0.0, 1.0, 113.70928317983635]).decimals_ is None
+    assert QuantileCodec().fit([0.0, 1.0, 113.7092831798]).decimals_ == 10
