@@ -4,13 +4,16 @@ OMP_NUM_THREADS=1 python benchmarks/limits.py modes TRAIN.csv   seconds to fit t
                                                                 on all numeric columns
 python benchmarks/limits.py categories                          100,000 rows of one column with
                                                                 10,000 categories: peak memory
-python benchmarks/limits.py million TRAIN.csv                   a million rows sampled: rows a
+python benchmarks/limits.py million TRAIN.csv                   a million rows sampled: rows per
                                                                 second, peak memory
 python benchmarks/limits.py encode                              a million rows of 20 mixed columns
                                                                 encoded: seconds, peak memory as a
                                                                 multiple of the table's own
+python benchmarks/limits.py noise TRAIN.csv TEST.csv            how much the mean score depends on
+                                                                the noise that all rows share
 """
 
+import copy
 import pathlib
 import resource
 import sys
@@ -19,6 +22,7 @@ import time
 
 import numpy as np
 import pandas as pd
+import torch
 
 from sktvae import XU2019, CategoryCodec, ModeCodec, TableEncoder, TVAESynthesizer
 
@@ -62,7 +66,7 @@ def million(path):
     rows = model.sample(1_000_000)
     seconds = time.perf_counter() - start
     print(
-        f"{len(rows) / seconds:.0f} rows a second; peak memory {peak_mb()} MB, of which the rows "
+        f"{len(rows) / seconds:.0f} rows per second; peak memory {peak_mb()} MB, of which the rows "
         f"are {rows.memory_usage(deep=True).sum() // 2**20} MB"
     )
 
@@ -112,7 +116,40 @@ def encode():
     )
 
 
+def noise(train, test):
+    """How much the mean score of a table depends on the noise that all rows share."""
+    model = TVAESynthesizer(epochs=8, random_state=0).fit(pd.read_csv(train))
+    vae = copy.deepcopy(model.vae_).double()
+    encoded = model.encoder_.encode(pd.read_csv(test).head(1500), log_density=True)
+    batch = vae.layout.to_batch(encoded.heads)
+
+    def independent(n, seed):
+        generator = torch.Generator().manual_seed(seed)
+        return torch.randn(n, vae.embedding_dim, generator=generator, dtype=torch.double)
+
+    def sobol(n, seed):
+        engine = torch.quasirandom.SobolEngine(vae.embedding_dim, scramble=True, seed=seed)
+        return torch.special.ndtri(engine.draw(n, dtype=torch.double).clamp(1e-9, 1 - 1e-9))
+
+    for draw, n_draws, n_seeds in (
+        (independent, 8, 8),
+        (independent, 16, 8),
+        (sobol, 8, 8),
+        (sobol, 16, 8),
+        (sobol, 256, 1),
+    ):
+        means = [
+            (vae.log_prob_bound(batch, draw(n_draws, seed)).numpy() + encoded.log_density).mean()
+            for seed in range(n_seeds)
+        ]
+        print(
+            f"{n_draws} {draw.__name__} draws: mean score {np.mean(means):.3f} nats per row, "
+            f"standard deviation over {n_seeds} seeds {np.std(means):.3f}"
+        )
+
+
 if __name__ == "__main__":
     tasks = {"modes": modes, "categories": categories, "million": million, "encode": encode}
+    tasks["noise"] = noise
     what = tasks.get("".join(sys.argv[1:2]))
     what(*sys.argv[2:]) if what else sys.exit(__doc__)

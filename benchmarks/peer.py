@@ -26,8 +26,8 @@ def variants():
     class Unordered(sktvae.QuantileCodec):
         """Bins without their order."""
 
-        def _fit_sorted(self, x):
-            super()._fit_sorted(x)
+        def _fit(self, summary):
+            super()._fit(summary)
             self.heads_ = tuple(
                 dataclasses.replace(head, n_ordered=0) if hasattr(head, "n_ordered") else head
                 for head in self.heads_

@@ -1,30 +1,14 @@
 """sktvae: the tabular variational autoencoder as a scikit-learn estimator."""
 
-from sktvae._codecs import CategoryCodec, KeyCodec
-from sktvae._encoder import TableEncoder
-from sktvae._number_codecs import ModeCodec, QuantileCodec
-from sktvae._relations import FixedCombinations, LessEqual, SumOf
+from sktvae._encoding.category import CategoryCodec
+from sktvae._encoding.encoder import TableEncoder
+from sktvae._encoding.key import KeyCodec
+from sktvae._encoding.mode import ModeCodec
+from sktvae._encoding.quantile import QuantileCodec
+from sktvae._encoding.relations import FixedCombinations, LessEqual, SumOf
+from sktvae._presets import XU2019
 from sktvae._synthesizer import TVAESynthesizer
 from sktvae._version import __version__
-
-#: The configuration of Xu et al. (2019): ``TVAESynthesizer(**XU2019)`` is the TVAE of the paper.
-XU2019 = {
-    "embedding_dim": 128,
-    "compress_dims": (128, 128),
-    "decompress_dims": (128, 128),
-    "decoder": "independent",
-    "numerical": "modes",
-    "loss_factor": 2.0,
-    "rate_floor": 0.0,
-    "l2scale": 1e-5,
-    "weight_decay": 0.0,
-    "learning_rate": 1e-3,
-    "average": False,
-    "calibrate": False,
-    "batch_size": 500,
-    "epochs": 300,
-    "early_stopping": False,
-}
 
 __all__ = [
     "XU2019",

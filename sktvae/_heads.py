@@ -1,7 +1,7 @@
-"""The contract between the table side and the torch side: what one encoded column is.
+"""The contract between `_encoding` and `_model`: what one encoded column holds.
 
-A head is one column of the encoded table together with its likelihood. Codecs declare heads, the
-network reads them; neither knows anything else of the other.
+A head is one column of the encoded table together with its likelihood. Codecs declare heads and
+the network reads them; the two know nothing else about each other.
 """
 
 from dataclasses import dataclass
@@ -9,15 +9,16 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Categorical:
-    """An integer code in ``0 .. n_categories - 1``, drawn from a softmax.
+    """An integer code in ``0 .. n_categories - 1`` with a softmax likelihood.
 
     Attributes
     ----------
     n_categories : int
+        Number of codes.
     n_ordered : int, default=0
-        So many codes, the first ones, stand for numbers in rising order.
+        The first `n_ordered` codes stand for numbers in ascending order.
     refines : bool, default=False
-        Whether this is a finer part of the head before it, as a bin in a coarser bin.
+        Whether the code subdivides the head before it, as a fine bin subdivides a coarse bin.
     """
 
     n_categories: int
@@ -27,12 +28,15 @@ class Categorical:
 
 @dataclass(frozen=True)
 class Gaussian:
-    """A real number in [-1, 1]: Gaussian with a tanh mean and a learned standard deviation.
+    """A real number in [-1, 1] with a Gaussian likelihood.
+
+    The mean is the hyperbolic tangent of a network output and the standard deviation is learned.
+    NaN means that the head does not apply to the row.
 
     Attributes
     ----------
     refines : bool, default=False
-        Whether this is a finer part of the head before it, as the position in a mode.
+        Whether the number subdivides the head before it, as a position subdivides a mode.
     """
 
     refines: bool = False
@@ -40,10 +44,11 @@ class Gaussian:
 
 @dataclass(frozen=True)
 class Uniform:
-    """A position in [0, 1), independent of everything else: nothing to learn, only to draw.
+    """A position in [0, 1) that is independent of everything else.
 
-    Codecs use it to spread one code over the values that the code stands for, so that all
-    randomness of generation stays in the draw and ``inverse_transform`` is deterministic.
+    Nothing about it is learned; it is only drawn. Codecs use it to spread one code over the values
+    that the code stands for, so that all randomness of generation stays in the model's draw and
+    ``inverse_transform`` is deterministic.
     """
 
 

@@ -1,9 +1,12 @@
 """`TVAESynthesizer`: the tabular variational autoencoder as a scikit-learn estimator."""
 
-import copy
-import warnings
-from numbers import Integral, Real
+from __future__ import annotations
 
+import copy
+from numbers import Integral, Real
+from typing import Any
+
+import joblib
 import numpy as np
 import torch
 from sklearn.base import (
@@ -13,109 +16,123 @@ from sklearn.base import (
     _fit_context,
     clone,
 )
-from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.validation import check_array, check_is_fitted
 
-from sktvae._codecs import seed_of
-from sktvae._encoder import TableEncoder
-from sktvae._training import train
-from sktvae._vae import DECODERS, VAE
-from sktvae._version import __version__
+from sktvae import _generation
+from sktvae._device import resolve_device
+from sktvae._encoding.encoder import EncodedTable, TableEncoder
+from sktvae._encoding.summary import row_weights
+from sktvae._model.vae import DECODERS, VAE
+from sktvae._persistence import VersionedMixin
+from sktvae._random import seeds_of
+from sktvae._training.holdout import split
+from sktvae._training.loop import Trained, train
+from sktvae._training.plan import TrainingPlan
+from sktvae._training.rows import arrange
+from sktvae._warnings import warn_user
 
-# Draws of z per row in `score_samples`, the same for every row.
-_SCORE_DRAWS = 16
-# Numbers in the widest tensor of a block of rows while sampling and scoring: 4 MB in float64.
-_BLOCK_NUMBERS = 500_000
+# Tables with fewer rows are not split for validation.
+_FEWEST_ROWS_TO_SPLIT = 20
 
 
-class TVAESynthesizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
-    """Learn a table and write new rows of it: the tabular variational autoencoder.
+class TVAESynthesizer(
+    VersionedMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
+):
+    """Learn the joint distribution of a table and draw new rows: the tabular VAE.
 
-    A :class:`~sktvae.TableEncoder` turns the table into codes and numbers; a variational
-    autoencoder learns their joint distribution [1]_; `sample` draws from it and gives back a table
-    with the columns, order, dtypes and container of the one given to `fit`.
+    A :class:`~sktvae.TableEncoder` turns the table into codes and numbers. A variational
+    autoencoder learns their joint distribution [1]_. `sample` draws from it, and returns a table
+    with the columns, order, dtypes and container of the one that was given to `fit`.
+
+    Rows are taken to be independent of each other: the order of the rows, and the index of a
+    DataFrame, are not modelled.
 
     Parameters
     ----------
     embedding_dim : int, default=16
         Size of the latent z, and of the output of `transform`.
     compress_dims : array-like of int, default=(128, 128)
-        Hidden layers of the encoder.
+        Sizes of the hidden layers of the posterior network q(z | x).
     decompress_dims : array-like of int, default=(96, 32, 64)
-        Hidden layers of the decoder.
-        For the autoregressive decoder: the width of its states, the hidden widths of residual
-        blocks that all columns share (if any), and the width of the hidden layer of each column;
-        a single number is both the first and the last.
+        Sizes of the hidden layers of the decoder. For the autoregressive decoder: the size of its
+        states, the hidden sizes of the residual blocks that all columns share (if any), and the
+        size of the hidden layer of each column; a single number is both the first and the last.
     decoder : {"autoregressive", "independent"}, default="autoregressive"
         "autoregressive": each column depends on z and on the columns before it. "independent":
-        the heads of a row are independent given z, as in the paper.
+        the columns are independent given z, as in the paper.
     numerical : {"quantile", "modes"} or codec, default="quantile"
-        How numbers are encoded: :class:`~sktvae.QuantileCodec`, :class:`~sktvae.ModeCodec` (the
-        paper's), or a codec of your own settings.
+        How numbers are encoded: by a :class:`~sktvae.QuantileCodec`, by a
+        :class:`~sktvae.ModeCodec` (as in the paper), or by a codec with parameters of your own.
     categorical_features : "from_dtype" or array-like of {bool, int, str}, default="from_dtype"
-        Columns that are categories though they hold numbers: names, positions or a mask.
+        Columns that are categories although they hold numbers: names, positions or a mask.
     encoder : TableEncoder, default=None
-        Full control over the encoding, instead of `numerical` and `categorical_features`.
+        Full control over the encoding, in place of `numerical` and `categorical_features`.
     loss_factor : float, default=1
-        Weight of the reconstruction against the Kullback-Leibler divergence.
+        Weight of the reconstruction relative to the Kullback-Leibler divergence.
     rate_floor : float, default=2
-        So many nats of what z holds of a row cost nothing, so that a decoder that could do
-        without z uses it; 0 for none.
+        Free bits, in nats: z may hold this much information about a row without a penalty, so
+        that a decoder that could do without z uses it; 0 for none.
     random_orders : float, default=0.2
         Share of the batches in which the autoregressive decoder learns the columns in a random
-        order, and not in that of the table.
+        order instead of that of the table.
     l2scale : float, default=0
-        L2 penalty on the weights, part of the gradient that Adam scales (as in the paper).
+        L2 penalty on the weights; it is part of the gradient that Adam scales, as in the paper.
     weight_decay : float, default=0.1
-        About the part of its size that a weight loses in an epoch, apart from the gradient [2]_;
-        biases lose nothing. It is per epoch and not per step so that one value fits tables of any
-        length [3]_.
+        Approximate share of its size that a weight loses per epoch, apart from the gradient [2]_;
+        biases lose nothing. It is given per epoch, not per step, so that one value suits tables
+        of any length [3]_.
     learning_rate : float, default=6e-3
-        Of Adam.
+        Learning rate of Adam.
     average : bool, default=True
-        Validate and keep running averages of the weights, the last fifth of the steps [4]_.
+        Validate and keep running averages of the weights over the last fifth of the steps [4]_.
     calibrate : bool, default=True
-        After training, set the output biases such that each category has its frequency.
+        After training, adjust the output biases so that each category is drawn as often as it
+        occurs.
     batch_size : int or "auto", default="auto"
-        Rows in a step of the optimiser; "auto" is a 64th of the rows, between 32 and 512.
+        Rows per step of the optimiser; "auto" is a 64th of the rows, but between 32 and 512.
     epochs : int, default=300
-        Passes over the rows, at most.
+        Maximum number of passes over the rows.
     early_stopping : bool, default=True
         Hold out `validation_fraction` of the rows, stop when their loss has not improved for
-        `n_iter_no_change` epochs, and keep the weights of the best epoch.
+        `n_iter_no_change` checks, and keep the best weights. There is one check per epoch, or one
+        per 1,000 steps if an epoch has more.
     validation_fraction : float, default=0.1
-        Share of the rows held out when `early_stopping`; tables under 20 rows hold out none.
+        Share of the rows that is held out if `early_stopping`, up to 50,000 rows. Tables with
+        fewer than 20 rows are not split.
     n_iter_no_change : int, default=3
+        The number of checks without an improvement after which training stops.
     tol : float, default=4e-3
-        A validation loss lower by this counts as an improvement.
+        The validation loss must be lower by this, in nats per row, to count as an improvement.
     warm_start : bool, default=False
-        Go on from the weights and the encoder of the last `fit` instead of starting anew.
+        Continue from the weights and the encoder of the last `fit` instead of starting from
+        scratch. Parameters that determine the network or the encoding must then stay as they were.
     device : str, default="auto"
-        "auto" (a CUDA device where there is one, else the CPU) or any torch device. Between calls
-        the network rests on the CPU.
+        "auto" (a CUDA device if there is one, else the CPU) or any torch device. Between calls
+        the network is kept on the CPU.
     n_jobs : int, default=None
-        Codecs fitted in parallel.
+        The number of codecs that are fitted in parallel.
     random_state : int, RandomState instance or None, default=None
-        An int makes `fit`, and every call of `sample`, give the same result again. No global random
-        state is read or changed.
+        With an int, `fit` and every call of `sample` are reproducible on the same machine with
+        the same number of threads. No global random state is read or changed.
     verbose : bool, default=False
-        Show a progress bar with the current losses.
+        Whether to show a progress bar with the current losses.
 
     Attributes
     ----------
     encoder_ : TableEncoder
-        The fitted encoder.
+        The fitted encoder. ``encoder_.columns_`` says how each column is encoded, and why.
     vae_ : torch.nn.Module
         The fitted network, on the CPU.
     history_ : dict of list of float
-        An entry an epoch: "loss", "reconstruction" and "kl" in nats a row, and the same of the
-        held-out rows as "validation_loss", ...; "gap" is the validation loss less the same measure
-        of as many training rows: what was learned by heart.
+        One entry per check: "loss", "reconstruction" and "kl" in nats per row; the same of the
+        held-out rows as "validation_loss" etc.; and "gap", the validation loss minus the same
+        measure of as many training rows, which grows as rows are memorised.
     n_iter_ : int
-        Epochs trained.
+        The number of epochs begun.
     n_features_in_ : int
     feature_names_in_ : ndarray of str of shape (n_features_in_,)
-        Defined where all column names are strings.
+        Defined if all column names are strings.
 
     See Also
     --------
@@ -151,7 +168,7 @@ class TVAESynthesizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
         "decoder": [StrOptions(set(DECODERS))],
         "numerical": TableEncoder._parameter_constraints["numerical"],
         "categorical_features": TableEncoder._parameter_constraints["categorical_features"],
-        "encoder": [HasMethods(["fit_transform", "transform", "inverse_transform"]), None],
+        "encoder": [TableEncoder, None],
         "loss_factor": [Interval(Real, 0, None, closed="neither")],
         "rate_floor": [Interval(Real, 0, np.inf, closed="left")],
         "random_orders": [Interval(Real, 0, 1, closed="both")],
@@ -175,33 +192,33 @@ class TVAESynthesizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
 
     def __init__(
         self,
-        embedding_dim=16,
-        compress_dims=(128, 128),
-        decompress_dims=(96, 32, 64),
+        embedding_dim: int = 16,
+        compress_dims: Any = (128, 128),
+        decompress_dims: Any = (96, 32, 64),
         *,
-        decoder="autoregressive",
-        numerical="quantile",
-        categorical_features="from_dtype",
-        encoder=None,
-        loss_factor=1.0,
-        rate_floor=2.0,
-        random_orders=0.2,
-        l2scale=0.0,
-        weight_decay=0.1,
-        learning_rate=6e-3,
-        average=True,
-        calibrate=True,
-        batch_size="auto",
-        epochs=300,
-        early_stopping=True,
-        validation_fraction=0.1,
-        n_iter_no_change=3,
-        tol=4e-3,
-        warm_start=False,
-        device="auto",
-        n_jobs=None,
-        random_state=None,
-        verbose=False,
+        decoder: str = "autoregressive",
+        numerical: Any = "quantile",
+        categorical_features: Any = "from_dtype",
+        encoder: TableEncoder | None = None,
+        loss_factor: float = 1.0,
+        rate_floor: float = 2.0,
+        random_orders: float = 0.2,
+        l2scale: float = 0.0,
+        weight_decay: float = 0.1,
+        learning_rate: float = 6e-3,
+        average: bool = True,
+        calibrate: bool = True,
+        batch_size: int | str = "auto",
+        epochs: int = 300,
+        early_stopping: bool = True,
+        validation_fraction: float = 0.1,
+        n_iter_no_change: int = 3,
+        tol: float = 4e-3,
+        warm_start: bool = False,
+        device: str | torch.device = "auto",
+        n_jobs: int | None = None,
+        random_state: Any = None,
+        verbose: bool = False,
     ):
         self.embedding_dim = embedding_dim
         self.compress_dims = compress_dims
@@ -230,9 +247,9 @@ class TVAESynthesizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
         self.random_state = random_state
         self.verbose = verbose
 
-    # prefer_skip_nested_validation=False: a codec of the user's validates its own parameters.
+    # prefer_skip_nested_validation=False: a codec of the user validates its own parameters.
     @_fit_context(prefer_skip_nested_validation=False)
-    def fit(self, X, y=None):
+    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> TVAESynthesizer:
         """Learn the joint distribution of the columns of a table.
 
         Parameters
@@ -241,6 +258,11 @@ class TVAESynthesizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
             Columns of numbers, strings, booleans, categories, dates; missing values are learned
             as such.
         y : ignored
+        sample_weight : array-like of shape (n_samples,), default=None
+            A row of weight 2 counts as two rows, in the encoding and in the gradients; a row of
+            weight 0 is left out. If all weights are integers that sum up to at most ten times the
+            number of rows, the fit equals that of the repeated rows. Weights below one on average
+            are scaled up to one.
 
         Returns
         -------
@@ -249,91 +271,61 @@ class TVAESynthesizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
         Raises
         ------
         ValueError, TypeError
-            Where a parameter is wrong or a column cannot be modelled: the text names it and the
+            If a parameter is wrong or a column cannot be modelled. The message names it and the
             way out, and the estimator is left as it was.
+        KeyboardInterrupt
+            If training is interrupted (Ctrl-C) before the first check; the estimator is left as it
+            was. A later interruption ends the training with a warning, and the best weights so far
+            are kept.
         """
-        device = self._resolve_device()
-        seeds = _seeds(self.random_state, 4)
-        encoder, encoded = self._fit_encoder(X, seeds[0])
+        device = resolve_device(self.device)
+        seeds = seeds_of(self.random_state, 5)
+        encoder, encoded = self._fit_encoder(X, sample_weight, seeds[0])
         vae = self._new_vae(encoder, seeds[1])
-        training, validation = self._split(vae.layout.to_batch(encoded), seeds[2])
-        history = train(
+        rows = arrange(vae.layout.to_batch(encoded.heads), encoded.weight)
+        training, validation = self._split(rows, seeds[2])
+        trained = train(
             vae.to(device),
             training.to(device),
             None if validation is None else validation.to(device),
-            epochs=self.epochs,
-            batch_size=self._rows_a_step(len(training.codes)),
-            learning_rate=self.learning_rate,
-            l2scale=self.l2scale,
-            weight_decay=self.weight_decay,
-            loss_factor=self.loss_factor,
-            rate_floor=self.rate_floor,
-            random_orders=self.random_orders,
-            average=self.average,
-            calibrate=self.calibrate,
-            n_iter_no_change=self.n_iter_no_change,
-            tol=self.tol,
+            self._plan(training.n_rows),
             generator=torch.Generator(device).manual_seed(seeds[3]),
+            host_generator=torch.Generator().manual_seed(seeds[4]),
             verbose=self.verbose,
         )
-        self._keep(encoder, vae.to("cpu"), history)
+        self._keep(encoder, vae.to("cpu"), trained)
         return self
 
-    def sample(self, n_samples=1, *, random_state=None):
+    def sample(self, n_samples: int = 1, *, random_state: Any = None) -> Any:
         """Draw new rows.
 
         Parameters
         ----------
         n_samples : int, default=1
-            Number of rows; 0 gives an empty table with the right columns.
-        random_state : int, RandomState instance or None, default=None
-            For this call; None uses the estimator's own `random_state`, so that an int there gives
-            the same rows in every call.
+            The number of rows; 0 gives an empty table with the right columns.
+        random_state : int, RandomState instance, Generator instance or None, default=None
+            The seed of this call. None uses the estimator's own `random_state`, so that with an
+            int there every call returns the same rows.
 
         Returns
         -------
         X : DataFrame or ndarray of shape (n_samples, n_features)
-            The container, names, order and dtypes that `fit` saw.
+            The container, names, order and dtypes that `fit` saw. The rows of a smaller sample
+            are not the first rows of a larger one.
         """
         check_is_fitted(self)
         if not isinstance(n_samples, Integral) or isinstance(n_samples, bool) or n_samples < 0:
-            raise ValueError(
-                f"n_samples must be an integer of at least 0, however: {n_samples=}. For an empty "
-                "table use n_samples=0."
-            )
-        device = self._resolve_device()
-        generator = self._generator(random_state, device)
-        return self._decode(
-            n_samples,
-            lambda rows: torch.randn(
-                rows.stop - rows.start, self.vae_.embedding_dim, generator=generator, device=device
-            ),
-            generator,
+            raise ValueError(f"n_samples must be an integer >= 0, got {n_samples!r}.")
+        generator = self._generator(random_state)
+        prior = lambda rows: torch.randn(
+            rows.stop - rows.start,
+            self.vae_.embedding_dim,
+            generator=generator,
+            device=generator.device,
         )
+        return _generation.draw_table(self.encoder_, self.vae_, n_samples, prior, generator)
 
-    def inverse_transform(self, Z):
-        """Decode latent points: draw a row for each from the decoder.
-
-        Parameters
-        ----------
-        Z : array-like of shape (n_samples, embedding_dim)
-
-        Returns
-        -------
-        X : DataFrame or ndarray of shape (n_samples, n_features)
-            Drawn with the estimator's `random_state`.
-        """
-        check_is_fitted(self)
-        Z = np.asarray(Z, dtype=np.float32)
-        if Z.ndim != 2 or Z.shape[1] != self.vae_.embedding_dim:
-            raise ValueError(
-                f"Expected 2D array of latent points with {self.vae_.embedding_dim} columns, got "
-                f"shape {Z.shape}. Reshape your data."
-            )
-        z = torch.from_numpy(Z).to(self._resolve_device())
-        return self._decode(len(z), lambda rows: z[rows], self._generator(None, z.device))
-
-    def transform(self, X):
+    def transform(self, X: Any) -> np.ndarray:
         """Posterior mean of the latent of each row.
 
         Parameters
@@ -343,21 +335,61 @@ class TVAESynthesizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
         Returns
         -------
         Z : ndarray of shape (n_samples, embedding_dim)
+
+        Raises
+        ------
+        ValueError
+            If a column holds a category, or a missing value, that `fit` did not see; see
+            `handle_unknown` of :class:`~sktvae.CategoryCodec`.
         """
         check_is_fitted(self)
-        encoded = self._encode(X)
-        return self._by_blocks(encoded, lambda vae, batch: vae.posterior_mean(batch))
+        device = resolve_device(self.device)
+        encoded = self.encoder_.encode(X, strict=True, owner=type(self).__name__)
+        return _generation.posterior_means(self.vae_, encoded, device)
 
-    def score_samples(self, X):
+    def inverse_transform(self, Z: Any) -> Any:
+        """Decode latent points: draw one row for each of them.
+
+        Parameters
+        ----------
+        Z : array-like of shape (n_samples, embedding_dim)
+
+        Returns
+        -------
+        X : DataFrame or ndarray of shape (n_samples, n_features)
+            Drawn with the estimator's `random_state`.
+
+        Raises
+        ------
+        ValueError
+            If a latent is complex, not finite, or too large for float32.
+        """
+        check_is_fitted(self)
+        Z = check_array(Z, dtype=np.float64, input_name="Z")
+        if Z.shape[1] != self.vae_.embedding_dim:
+            raise ValueError(
+                f"Expected 2D array of latent points with {self.vae_.embedding_dim} columns, got "
+                f"shape {Z.shape}. Reshape your data."
+            )
+        if np.abs(Z).max() > np.finfo(np.float32).max:
+            raise ValueError(f"Z holds {np.abs(Z).max():g}, which is too large for float32.")
+        generator = self._generator(None)
+        z = torch.from_numpy(Z.astype(np.float32)).to(generator.device)
+        draw_table = _generation.draw_table
+        return draw_table(self.encoder_, self.vae_, len(z), lambda rows: z[rows], generator)
+
+    def score_samples(self, X: Any) -> np.ndarray:
         """Lower bound of the log-likelihood of each row, on the scale of the table.
 
-        The importance-weighted bound of [1]_ with 16 draws that are the same for every row, so
-        that it is deterministic and a row's score does not depend on the other rows. A number
-        counts with the mass of one unit in its column's last decimal (with its density where the
-        column has no such grid), so that codecs can be compared with each other. A number beyond
-        the range that `fit` saw is scored as the nearest end of the range. Under the modes codec
-        the mass of a unit is its density times the unit, too much where a mode is narrower than
-        the unit.
+        The importance-weighted bound of [1]_ with eight draws that are the same for every row: the
+        points of a scrambled Sobol sequence. It is therefore deterministic, and the score of a row
+        does not depend on the other rows, up to rounding. A number counts with the mass of one
+        unit in its column's last decimal (with its density if the column has no such grid), so
+        that codecs can be compared with each other. A category, or a missing value, that `fit` did
+        not see has a low likelihood, for which mass is reserved. A column that is dropped, or a
+        key, counts as if all its values were equally likely. A number outside the range that `fit`
+        saw is scored as the nearest end of the range. Under the modes codec the mass of a unit is
+        its density times the unit, which is too much if a mode is narrower than the unit.
 
         Parameters
         ----------
@@ -374,50 +406,36 @@ class TVAESynthesizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
            equation 8.
         """
         check_is_fitted(self)
-        encoded = self._encode(X)
-        generator = torch.Generator().manual_seed(0)
-        noise = torch.randn(
-            _SCORE_DRAWS, self.vae_.embedding_dim, generator=generator, dtype=torch.float64
-        )
-        bound = self._by_blocks(
-            encoded, lambda vae, batch: vae.log_prob_bound(batch, noise.to(batch.codes.device))
-        )
-        return bound + self.encoder_.log_density(X, encoded)
+        device = resolve_device(self.device)
+        encoded = self.encoder_.encode(X, log_density=True, owner=type(self).__name__)
+        return _generation.score_rows(self.vae_, encoded, device)
 
-    def score(self, X, y=None):
-        """Mean of `score_samples`: a lower bound of the log-likelihood a row, in nats.
+    def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
+        """Mean of `score_samples`: a lower bound of the log-likelihood per row, in nats.
 
         Parameters
         ----------
         X : DataFrame or array-like of shape (n_samples, n_features)
         y : ignored
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the mean.
 
         Returns
         -------
         score : float
         """
-        return float(self.score_samples(X).mean())
+        scores = self.score_samples(X)
+        return float(np.average(scores, weights=row_weights(sample_weight, scores)))
 
-    def _resolve_device(self):
-        """The torch device, or an error that names the ones there are."""
-        there = ["cpu"] + [f"cuda:{i}" for i in range(torch.cuda.device_count())]
-        if torch.backends.mps.is_available():
-            there.append("mps")
-        if self.device == "auto":
-            return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        try:
-            device = torch.device(self.device)
-            torch.empty(0, device=device)
-        except (RuntimeError, AssertionError) as error:
-            raise ValueError(
-                f"device={str(self.device)!r} cannot be used here ({str(error).splitlines()[0]}). "
-                f"Use 'auto' or one of {there}."
-            ) from error
-        return device
+    # Steps of `fit`
 
-    def _fit_encoder(self, X, seed):
+    def _fit_encoder(
+        self, X: Any, sample_weight: Any, seed: int
+    ) -> tuple[TableEncoder, EncodedTable]:
+        """Return a fitted encoder, and the rows of positive weight in codes."""
         if self.warm_start and hasattr(self, "encoder_"):
-            return self.encoder_, np.asarray(self._encode(X))
+            self._check_warm_start()
+            return self.encoder_, self._encode_again(X, sample_weight)
         if self.encoder is None:
             encoder = TableEncoder(
                 numerical=self.numerical,
@@ -425,19 +443,66 @@ class TVAESynthesizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
                 n_jobs=self.n_jobs,
             )
         else:
-            # no plain comparison: either may be an array or a codec
+            # Not compared with ==: each of them may be an array or a codec.
             words = (self.numerical, self.categorical_features)
             if not all(isinstance(w, str) for w in words) or self.numerical != "quantile":
                 raise ValueError(
-                    "encoder= says how every column is encoded, so numerical= and "
-                    "categorical_features= must keep their defaults. Set them on the TableEncoder."
+                    "The parameter encoder determines how every column is encoded, so numerical "
+                    "and categorical_features must keep their defaults. Set them on the "
+                    "TableEncoder."
                 )
             encoder = clone(self.encoder)
         if encoder.random_state is None:
             encoder.set_params(random_state=seed)
-        return encoder, np.asarray(encoder.fit_transform(X))
+        return encoder, encoder.fit_encode(X, sample_weight)
 
-    def _new_vae(self, encoder, seed):
+    def _encode_again(self, X: Any, sample_weight: Any) -> EncodedTable:
+        """Return rows in the codes of the last fit."""
+        encoded = self.encoder_.encode(X, strict=True, owner=type(self).__name__)
+        if encoded.clipped:
+            warn_user(
+                f"Columns {encoded.clipped} hold numbers outside the range of the first fit, "
+                "which a warm start clips to that range. Set warm_start=False to learn them."
+            )
+        weight = row_weights(sample_weight, encoded.heads[0])
+        if weight is None:
+            return encoded
+        kept = weight > 0
+        heads = [head[kept] for head in encoded.heads]
+        return EncodedTable(heads, int(kept.sum()), weight=weight[kept])
+
+    def _check_warm_start(self) -> None:
+        """Raise ValueError if a parameter changed that a warm start cannot change."""
+        changed = [
+            name
+            for name, (old, new) in self._structure(self._fitted_structure).items()
+            if old != new
+        ]
+        if changed:
+            raise ValueError(
+                "warm_start=True continues with the network and the encoder of the last fit, but "
+                f"{', '.join(changed)} changed since then. Undo the change, or set "
+                "warm_start=False to start from scratch."
+            )
+
+    def _structure(self, other: dict | None = None) -> dict:
+        """Return the parameters that determine network and encoding, in comparable form.
+
+        With `other`, the result of an earlier call, return pairs of the old and the new ones.
+        """
+        structure = {
+            "embedding_dim": int(self.embedding_dim),
+            "compress_dims": _layer_sizes("compress_dims", self.compress_dims),
+            "decompress_dims": _layer_sizes("decompress_dims", self.decompress_dims),
+            "decoder": self.decoder,
+        }
+        for name in ("numerical", "categorical_features", "encoder"):
+            structure[name] = joblib.hash(getattr(self, name))
+        if other is None:
+            return structure
+        return {name: (other[name], value) for name, value in structure.items()}
+
+    def _new_vae(self, encoder: TableEncoder, seed: int) -> VAE:
         if self.warm_start and hasattr(self, "vae_"):
             return copy.deepcopy(self.vae_)
         return VAE(
@@ -449,88 +514,57 @@ class TVAESynthesizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
             seed,
         )
 
-    def _split(self, batch, seed):
-        """Training and validation rows."""
-        n_rows = len(batch.codes)
-        if not self.early_stopping or n_rows < 20:
-            return batch, None
-        order = torch.randperm(n_rows, generator=torch.Generator().manual_seed(seed))
-        n_held = max(1, int(self.validation_fraction * n_rows))
-        return batch.take(order[n_held:]), batch.take(order[:n_held])
+    def _split(self, rows: Any, seed: int) -> Any:
+        """Return training and validation rows; None for the latter if nothing is held out."""
+        is_split = self.early_stopping and rows.n_rows >= _FEWEST_ROWS_TO_SPLIT
+        return split(rows, self.validation_fraction, seed) if is_split else (rows, None)
 
-    def _rows_a_step(self, n_rows):
-        return min(max(n_rows // 64, 32), 512) if self.batch_size == "auto" else self.batch_size
+    def _plan(self, n_rows: int) -> TrainingPlan:
+        batch_size = self.batch_size
+        if batch_size == "auto":
+            batch_size = min(max(n_rows // 64, 32), 512)
+        return TrainingPlan(
+            epochs=self.epochs,
+            batch_size=int(batch_size),
+            learning_rate=self.learning_rate,
+            l2scale=self.l2scale,
+            weight_decay=self.weight_decay,
+            loss_factor=self.loss_factor,
+            rate_floor=self.rate_floor,
+            random_orders=self.random_orders,
+            average=self.average,
+            calibrate=self.calibrate,
+            n_iter_no_change=self.n_iter_no_change,
+            tol=self.tol,
+        )
 
-    def _keep(self, encoder, vae, history):
-        """Set the fitted attributes, all at once and last, so that a failed fit leaves none."""
+    def _keep(self, encoder: TableEncoder, vae: VAE, trained: Trained) -> None:
+        """Set the fitted attributes, last and all at once, so that a failed fit leaves none."""
+        history, n_epochs = trained.history, trained.n_epochs
         if self.warm_start and hasattr(self, "history_"):
-            history = {name: self.history_.get(name, []) + new for name, new in history.items()}
-        self.encoder_, self.vae_, self.history_ = encoder, vae, history
-        self.n_iter_ = len(history["loss"])
+            before: dict[str, list[float]] = self.history_
+            history = {name: before.get(name, []) + new for name, new in history.items()}
+            n_epochs += self.n_iter_
+        self.encoder_, self.vae_ = encoder, vae
+        self.history_: dict[str, list[float]] = history
+        self.n_iter_: int = n_epochs
+        self._fitted_structure = self._structure()
         self.n_features_in_ = encoder.n_features_in_
         if hasattr(encoder, "feature_names_in_"):
             self.feature_names_in_ = encoder.feature_names_in_
         elif hasattr(self, "feature_names_in_"):
             del self.feature_names_in_
 
-    def _encode(self, X):
-        try:
-            return self.encoder_.transform(X)
-        except ValueError as error:
-            raise type(error)(str(error).replace("TableEncoder", type(self).__name__)) from error
-
-    def _on(self, device, dtype=torch.float32):
-        """The network on a device, the fitted one left where it is."""
-        if device.type == "cpu" and dtype == torch.float32:
-            return self.vae_
-        return copy.deepcopy(self.vae_).to(device, dtype)
-
-    def _decode(self, n_rows, latent, generator):
-        """A table of rows drawn from the decoder at the z that `latent` gives for each block."""
-        vae = self._on(generator.device)
-        blocks = [np.empty((0, vae.layout.n_heads))]
-        for rows in _blocks(n_rows, vae.decoder.draw_width):
-            blocks.append(vae.draw(latent(rows), generator))
-        return self.encoder_.inverse_transform(np.concatenate(blocks))
-
-    def _by_blocks(self, encoded, function):
-        """Apply a function of (vae, batch) to blocks of rows, in float64.
-
-        In float64 the result of a row does not depend on the rows beside it.
-        """
-        device = self._resolve_device()
-        device = torch.device("cpu") if device.type == "mps" else device  # no float64 there
-        vae = self._on(device, torch.float64)
-        results = []
-        for rows in _blocks(len(encoded), vae.width):
-            batch = vae.layout.to_batch(encoded[rows]).to(device)
-            results.append(function(vae, batch).cpu().numpy())
-        return np.concatenate(results)
-
-    def _generator(self, random_state, device):
+    def _generator(self, random_state: Any) -> torch.Generator:
+        """Return a generator on the device, seeded for one call."""
         state = self.random_state if random_state is None else random_state
-        return torch.Generator(device).manual_seed(_seeds(state, 1)[0])
+        return torch.Generator(resolve_device(self.device)).manual_seed(seeds_of(state, 1)[0])
 
     @property
-    def _n_features_out(self):
+    def _n_features_out(self) -> int:
         return self.vae_.embedding_dim
 
-    def __getstate__(self):
-        return super().__getstate__() | {"_sktvae_version": __version__}
-
-    def __setstate__(self, state):
-        state = dict(state)
-        version = state.pop("_sktvae_version", "unknown")
-        if version != __version__:
-            warnings.warn(
-                f"This {type(self).__name__} was saved by sktvae {version} and is loaded by sktvae "
-                f"{__version__}; it may not work, or give other results. Fit it again, or "
-                f"install sktvae=={version}.",
-                stacklevel=2,
-            )
-        super().__setstate__(state)
-
-    def __sklearn_tags__(self):
+    def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.input_tags.allow_nan = True
         tags.input_tags.categorical = True
@@ -538,20 +572,8 @@ class TVAESynthesizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
         return tags
 
 
-def _seeds(random_state, n):
-    return [int(s) for s in np.random.SeedSequence(seed_of(random_state)).generate_state(n)]
-
-
-def _blocks(n_rows, width):
-    """Slices of rows whose widest tensor stays within bounds."""
-    size = max(1, min(16_384, _BLOCK_NUMBERS // max(width, 1)))
-    return [slice(start, min(start + size, n_rows)) for start in range(0, n_rows, size)]
-
-
-def _layer_sizes(name, dims):
+def _layer_sizes(name: str, dims: Any) -> tuple[int, ...]:
     sizes = tuple(dims)
-    if not sizes or not all(isinstance(d, Integral) and d > 0 for d in sizes):
-        raise ValueError(
-            f"{name} must hold positive integers, at least one, however: {name}={dims}"
-        )
+    if not sizes or not all(isinstance(d, Integral) and int(d) > 0 for d in sizes):
+        raise ValueError(f"{name} must hold one or more positive integers, got {dims!r}.")
     return tuple(int(d) for d in sizes)

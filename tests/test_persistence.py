@@ -73,6 +73,14 @@ def test_another_version_is_warned_of(fitted):
     assert state["_sktvae_version"] == "0.0.1"
 
 
+def test_an_encoder_of_another_version_is_warned_of(table):
+    state = TableEncoder().fit(table).__getstate__()
+    state["_sktvae_version"] = "0.0.1"
+    with pytest.warns(UserWarning, match=r"This TableEncoder was saved by sktvae 0.0.1") as caught:
+        TableEncoder().__setstate__(state)
+    assert caught[0].filename == __file__
+
+
 def test_encoder_alone(table):
     encoder = pickle.loads(pickle.dumps(TableEncoder().fit(table)))
     pd.testing.assert_frame_equal(encoder.inverse_transform(encoder.transform(table)), table)

@@ -1,0 +1,232 @@
+"""`CategoryCodec`: categories <-> integer codes."""
+
+from __future__ import annotations
+
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from sklearn.utils._param_validation import Interval, RealNotInt, StrOptions
+
+from sktvae._encoding.codec import Codec, EncodedColumn
+from sktvae._encoding.summary import ColumnSummary, as_objects
+from sktvae._heads import Categorical, Uniform
+
+_FEWEST_ROWS_FOR_ADVICE = 50
+
+
+class CategoryCodec(Codec):
+    """Categories to integer codes.
+
+    Missing values are a category of their own. With `min_frequency` or `max_categories`,
+    infrequent categories share one code. That code decodes to one of them, drawn according to
+    their frequencies, or to `infrequent_label`; in the latter case the fitted codec keeps no
+    infrequent category.
+
+    Parameters
+    ----------
+    min_frequency : int or float, default=None
+        Categories with fewer rows (int) or a smaller share of the rows (float) are infrequent.
+    max_categories : int, default=None
+        Upper limit to the number of codes, including the code of the infrequent categories.
+    handle_unknown : {"error", "infrequent_if_exist"}, default="error"
+        What `transform` does with a category, or a missing value, that `fit` did not see:
+        "error" raises an error; "infrequent_if_exist" encodes it as an infrequent category or, if
+        there is none, as the most frequent one. Scores never raise: see Notes.
+    infrequent_label : object, default=None
+        What the code of the infrequent categories decodes to; None draws one of them.
+
+    Attributes
+    ----------
+    categories_ : ndarray of shape (n_categories,)
+        Frequent categories in ascending order, followed by infrequent ones unless
+        `infrequent_label` is given.
+    heads_ : tuple of Head
+    infrequent_mass_ : ndarray of shape (n_infrequent,)
+        Share of each infrequent category among the rows of the infrequent code; empty if
+        `infrequent_label` is given.
+    missing_ : bool
+        Whether the column had missing values in `fit`.
+
+    Notes
+    -----
+    In `log_density` a category that `fit` did not see counts as one more row of the infrequent
+    code, or else of the most frequent code; a missing value likewise if `fit` saw none. Their
+    density is thus low but finite, and the probabilities of all categories and of these events
+    still sum to one. If `infrequent_label` is given, infrequent categories are taken to be equally
+    frequent, so that merging categories never increases the likelihood of the data in `fit`.
+
+    Examples
+    --------
+    >>> from sktvae import CategoryCodec
+    >>> codec = CategoryCodec().fit(["no", "yes", "no", None])
+    >>> codec.transform(["yes", None]).ravel()
+    array([1., 2.])
+    >>> codec.inverse_transform([[0], [2]])
+    array(['no', None], dtype=object)
+    """
+
+    _parameter_constraints = {
+        "min_frequency": [
+            Interval(Integral, 1, None, closed="left"),
+            Interval(RealNotInt, 0, 1, closed="neither"),
+            None,
+        ],
+        "max_categories": [Interval(Integral, 1, None, closed="left"), None],
+        "handle_unknown": [StrOptions({"error", "infrequent_if_exist"})],
+        "infrequent_label": "no_validation",
+    }
+
+    def __init__(
+        self,
+        min_frequency: int | float | None = None,
+        max_categories: int | None = None,
+        handle_unknown: str = "error",
+        infrequent_label: Any = None,
+    ):
+        self.min_frequency = min_frequency
+        self.max_categories = max_categories
+        self.handle_unknown = handle_unknown
+        self.infrequent_label = infrequent_label
+
+    def check_column(self, column: Any, related: bool = False) -> None:
+        label = self.infrequent_label
+        if label is None:
+            return
+        if related:
+            raise ValueError(
+                f"Column {column.name!r} is part of a relation, so it cannot have an "
+                "infrequent_label: a combination has no label. Set it to None, or omit the "
+                "relation."
+            )
+        try:
+            fits = column.write(as_objects([label])).iloc[0] == label
+        except (TypeError, ValueError):
+            fits = False
+        if not fits:
+            raise ValueError(
+                f"Column {column.name!r} is {column.dtype_name} and cannot hold "
+                f"infrequent_label={label!r}. Choose a label of its kind, or convert the column to "
+                f"text: X[{column.name!r}].astype(str)."
+            )
+
+    def advice(self, summary: ColumnSummary, kind: str) -> str | None:
+        n_present = summary.counts.sum()
+        is_text = all(isinstance(value, str) for value in summary.values[:100])
+        nearly_unique = len(summary.values) >= max(n_present / 2, _FEWEST_ROWS_FOR_ADVICE / 2)
+        if not is_text or n_present < _FEWEST_ROWS_FOR_ADVICE or not nearly_unique:
+            return None
+        return (
+            f"has {len(summary.values)} different texts in {n_present:.0f} rows: it looks like an "
+            "identifier or free text, whose real values will appear in samples"
+        )
+
+    def _fit(self, summary: ColumnSummary) -> None:
+        if not summary.n_samples:
+            raise ValueError("CategoryCodec cannot learn a column without rows: 0 sample(s).")
+        values, counts = summary.values, summary.counts
+        rare = self._infrequent(counts, summary.n_samples)
+        self.missing_ = summary.missing > 0
+        self._n_frequent = int((~rare).sum())
+        self._has_infrequent = bool(rare.any())
+        if self.infrequent_label is None:
+            self.categories_ = np.concatenate([values[~rare], values[rare]])
+            self.infrequent_mass_ = counts[rare] / max(counts[rare].sum(), 1)
+        else:
+            self.categories_, self.infrequent_mass_ = values[~rare], np.empty(0)
+        self.heads_ = (Categorical(self._n_frequent + self._has_infrequent + self.missing_),)
+        self._head_names = ("",)
+        if len(self.infrequent_mass_) > 1:
+            self.heads_ += (Uniform(),)
+            self._head_names += ("position",)
+        self._reserve(counts, rare, summary.missing)
+
+    def _infrequent(self, counts: np.ndarray, n_samples: float) -> np.ndarray:
+        """Return which categories share the infrequent code."""
+        least, most = self.min_frequency, self.max_categories
+        rare = np.zeros(len(counts), dtype=bool)
+        if least is not None:
+            rare = counts < (least if isinstance(least, Integral) else least * n_samples)
+        if most is not None and (~rare).sum() + rare.any() > most:
+            by_count = np.argsort(-counts, kind="stable")
+            rare[by_count[most - 1 :]] = True
+        return rare
+
+    def _reserve(self, counts: np.ndarray, rare: np.ndarray, missing: float) -> None:
+        """Choose the code of values that `fit` did not see, and the mass reserved for them."""
+        if self._has_infrequent:
+            self._unseen_code = self._n_frequent
+            labelled = self.infrequent_label is not None
+            rows = rare.sum() if labelled else counts[rare].sum()
+        elif self._n_frequent:
+            self._unseen_code = int(np.argmax(counts[~rare]))
+            rows = counts[~rare][self._unseen_code]
+        else:
+            self._unseen_code, rows = 0, missing  # the code of missing values
+        n_events = 1 + (not self.missing_)  # an unknown category; a missing value
+        self._seen_share = float(rows / (rows + n_events))
+        self._unseen_mass = float(1 / (rows + n_events))
+
+    def _encode(self, column: pd.Series, log_density: bool) -> EncodedColumn:
+        codes, values = pd.factorize(column)
+        values = as_objects(values)
+        rank = pd.Index(self.categories_, dtype=object).get_indexer(values)
+        refused = self._refuse(codes, values, rank)
+        # One entry per distinct value, then one for a missing value, which has the code -1.
+        missing_code = self._n_frequent + self._has_infrequent
+        known = np.append(rank >= 0, self.missing_)
+        rank = np.append(rank, -1)
+        table = np.where(known, np.minimum(rank, self._n_frequent), self._unseen_code)
+        if self.missing_:
+            table[-1] = missing_code
+        heads = [table[codes]]
+        if len(self.heads_) > 1:
+            middle = np.cumsum(self.infrequent_mass_) - self.infrequent_mass_ / 2
+            position = np.append(np.append(np.full(self._n_frequent, 0.5), middle), 0.5)
+            heads.append(position[rank][codes])
+        if not log_density:
+            return EncodedColumn(heads, refused=refused)
+        density = self._density(rank, known, table)[codes]
+        return EncodedColumn(heads, np.log(density), refused)
+
+    def _density(self, rank: np.ndarray, known: np.ndarray, table: np.ndarray) -> np.ndarray:
+        """Return the density of each distinct value given its code."""
+        density = np.where(known, 1.0, self._unseen_mass)
+        shares = known & (table == self._unseen_code)
+        density[shares] *= self._seen_share
+        if len(self.infrequent_mass_):
+            mass = np.append(np.ones(self._n_frequent), self.infrequent_mass_)
+            density[known & (rank >= 0)] *= mass[rank[known & (rank >= 0)]]
+        return density
+
+    def _refuse(self, codes: np.ndarray, values: np.ndarray, rank: np.ndarray) -> str | None:
+        """Return why `transform` does not take these values, or None."""
+        if self.handle_unknown != "error":
+            return None
+        if not self.missing_ and (codes < 0).any():
+            return (
+                "found a missing value, and fit saw none. Fill it, or fit on a table that has "
+                "missing values in this column too"
+            )
+        joins = self.infrequent_label is not None and self._has_infrequent
+        if joins or (rank >= 0).all():
+            return None
+        return (
+            f"found unknown categories {list(values[rank < 0][:3])}. Fit on a table that has "
+            "them, or encode them as an infrequent category: "
+            "CategoryCodec(handle_unknown='infrequent_if_exist')"
+        )
+
+    def decode(self, heads: list[np.ndarray], n_samples: int) -> np.ndarray:
+        codes = heads[0].astype(int)
+        frequent = self.categories_[: self._n_frequent]
+        table = np.append(frequent, as_objects([self.infrequent_label] * self._has_infrequent))
+        values = np.append(table, as_objects([None]))[codes]
+        if len(self.infrequent_mass_):
+            infrequent = codes == self._n_frequent
+            place = heads[1][infrequent] if len(heads) > 1 else np.full(infrequent.sum(), 0.5)
+            rank = np.searchsorted(np.cumsum(self.infrequent_mass_), place, side="right")
+            rank = np.minimum(rank, len(self.infrequent_mass_) - 1)
+            values[infrequent] = self.categories_[self._n_frequent + rank]
+        return values

@@ -1,0 +1,643 @@
+"""`TableEncoder`: routes the columns of a table to codecs; table <-> encoded table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from joblib import Parallel, delayed
+from sklearn.base import TransformerMixin, _fit_context, clone
+from sklearn.utils._param_validation import HasMethods, StrOptions
+from sklearn.utils.metaestimators import _BaseComposition
+from sklearn.utils.validation import check_is_fitted
+
+from sktvae._encoding.codec import Codec, stack_heads
+from sktvae._encoding.key import DropCodec, KeyCodec
+from sktvae._encoding.relations import Relation
+from sktvae._encoding.routing import NUMERICAL, Route, Settings, key_warning, questions, route
+from sktvae._encoding.summary import row_weights
+from sktvae._heads import Categorical, Uniform
+from sktvae._persistence import VersionedMixin
+from sktvae._random import seeds_of
+from sktvae._table.column import Column
+from sktvae._table.containers import as_frame
+from sktvae._table.schema import TableSchema
+from sktvae._warnings import warn_user
+
+
+@dataclass
+class EncodedTable:
+    """A table in codes.
+
+    Attributes
+    ----------
+    heads : list of ndarray of shape (n_samples,)
+        One array per head: codes in a small unsigned integer dtype, numbers in float64.
+    n_samples : int
+    log_density : ndarray of shape (n_samples,) or None
+        Log-density of each row given its codes, in nats, if it was asked for.
+    weight : ndarray of shape (n_samples,) or None
+        Weights of the rows, all positive.
+    clipped : list
+        Names of the columns with numbers outside the range of `fit`.
+    """
+
+    heads: list[np.ndarray]
+    n_samples: int
+    log_density: np.ndarray | None = None
+    weight: np.ndarray | None = None
+    clipped: list = field(default_factory=list)
+
+
+class TableEncoder(VersionedMixin, TransformerMixin, _BaseComposition):
+    """Tables to encoded tables and back: one codec per column.
+
+    The encoded table has one column per head, which holds codes, not one-hot vectors, so that it
+    stays narrow. Numbers are encoded by the `numerical` codec and everything else by a
+    :class:`~sktvae.CategoryCodec` (with 1,000 categories; rarer ones share a code and are drawn
+    according to their frequencies). `codecs` overrides this for the columns that it names. Text
+    that differs in every one of 50 or more rows, and row numbers, are taken for keys: they are
+    encoded by a :class:`~sktvae.KeyCodec`, with a warning.
+
+    Parameters
+    ----------
+    codecs : list of (str, codec or "drop", columns), default=None
+        As in :class:`~sklearn.compose.ColumnTransformer`: a name, by which the codec's parameters
+        can be set and searched over (``quantile__n_bins``); a codec, which is cloned for each
+        column, or "drop" for columns that are left out of decoded tables; and the columns: names,
+        positions, a slice, a boolean mask, or a callable such as
+        :func:`~sklearn.compose.make_column_selector`. Columns that are not named here are routed
+        by their dtype.
+    relations : list of relation, default=None
+        What holds in every row: :class:`~sktvae.LessEqual`, :class:`~sktvae.FixedCombinations`,
+        :class:`~sktvae.SumOf`.
+    numerical : {"quantile", "modes"} or codec, default="quantile"
+        The codec of numbers, dates and durations.
+    categorical_features : "from_dtype" or array-like of {bool, int, str}, default="from_dtype"
+        Columns that are categories although they hold numbers: names, positions or a mask.
+        Strings, booleans and the category dtype always are.
+    n_jobs : int, default=None
+        The number of codecs that are fitted in parallel.
+    random_state : int, RandomState instance or None, default=None
+        Seed of the codecs that have no random state of their own.
+
+    Attributes
+    ----------
+    codecs_ : list of codec
+        The fitted codec of each column; None for a column that a relation encodes with another.
+    columns_ : DataFrame
+        One row per column of the table: its kind and dtype, its codec, the names of its encoded
+        columns, and the reason why it has this codec.
+    relations_ : list of relation
+        Fitted, in the order in which they are decoded.
+    heads_ : list of Head
+        One per encoded column: `Categorical`, `Gaussian` or `Uniform`.
+    schema_ : TableSchema
+        Container, names and dtypes of the table that `fit` saw.
+    n_features_in_ : int
+    feature_names_in_ : ndarray of str of shape (n_features_in_,)
+        Defined if all column names are strings.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from sktvae import QuantileCodec, TableEncoder
+    >>> X = pd.DataFrame({"age": [31, 54, 31, 54], "smoker": ["no", "yes", "no", "no"]})
+    >>> encoder = TableEncoder([("years", QuantileCodec(n_bins=8), ["age"])])
+    >>> encoder.fit_transform(X)
+    array([[0., 0.],
+           [1., 1.],
+           [0., 0.],
+           [1., 0.]])
+    >>> encoder.inverse_transform([[1, 1]])
+       age smoker
+    0   54    yes
+    >>> encoder.columns_[["codec", "reason"]]
+                    codec                  reason
+    column
+    age     QuantileCodec         named by 'years'
+    smoker  CategoryCodec  default for categories
+    """
+
+    _parameter_constraints = {
+        "codecs": [list, None],
+        "relations": [list, None],
+        "numerical": [
+            StrOptions(set(NUMERICAL)),
+            HasMethods(["fit", "encode", "inverse_transform"]),
+        ],
+        "categorical_features": ["array-like", StrOptions({"from_dtype"})],
+        "n_jobs": [int, None],
+        "random_state": ["random_state"],
+    }
+
+    def __init__(
+        self,
+        codecs: list | None = None,
+        *,
+        relations: list | None = None,
+        numerical: Any = "quantile",
+        categorical_features: Any = "from_dtype",
+        n_jobs: int | None = None,
+        random_state: Any = None,
+    ):
+        self.codecs = codecs
+        self.relations = relations
+        self.numerical = numerical
+        self.categorical_features = categorical_features
+        self.n_jobs = n_jobs
+        self.random_state = random_state
+
+    # Parameters of named codecs
+
+    @property
+    def _named(self) -> list:
+        """`codecs` as (name, codec) pairs, which is what _BaseComposition works on."""
+        try:
+            return [(name, codec) for name, codec, _ in self.codecs or []]
+        except (TypeError, ValueError):
+            return []  # left to `fit`, which raises the error
+
+    @_named.setter
+    def _named(self, pairs: list) -> None:
+        self.codecs = [
+            (name, codec, columns)
+            for (name, codec), (_, _, columns) in zip(pairs, self.codecs or [], strict=True)
+        ]
+
+    def get_params(self, deep: bool = True) -> dict:
+        """Parameters of this encoder and, with `deep`, of its named codecs.
+
+        Parameters
+        ----------
+        deep : bool, default=True
+
+        Returns
+        -------
+        params : dict
+        """
+        return self._get_params("_named", deep=deep)
+
+    def set_params(self, **params: Any) -> TableEncoder:
+        """Set parameters of this encoder or, as ``name__parameter``, of its named codecs.
+
+        Parameters
+        ----------
+        **params : dict
+
+        Returns
+        -------
+        self
+        """
+        self._set_params("_named", **params)
+        return self
+
+    # prefer_skip_nested_validation=False: a codec of the user validates its own parameters.
+    @_fit_context(prefer_skip_nested_validation=False)
+    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> TableEncoder:
+        """Choose a codec for each column, and fit it.
+
+        Parameters
+        ----------
+        X : DataFrame or array-like of shape (n_samples, n_features)
+        y : ignored
+        sample_weight : array-like of shape (n_samples,), default=None
+            A row of weight 2 counts as two rows, and a row of weight 0 is left out.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError, TypeError
+            If a column cannot be modelled; the message names it and the way out.
+        """
+        self._fit(X, sample_weight, encode=False)
+        return self
+
+    @_fit_context(prefer_skip_nested_validation=False)
+    def fit_transform(self, X: Any, y: Any = None, sample_weight: Any = None) -> np.ndarray:
+        """Fit, and encode the table, whose columns are read once.
+
+        Parameters
+        ----------
+        X : DataFrame or array-like of shape (n_samples, n_features)
+        y : ignored
+        sample_weight : array-like of shape (n_samples,), default=None
+            A row of weight 2 counts as two rows. Rows of weight 0 are encoded, but not learned.
+
+        Returns
+        -------
+        Z : ndarray of shape (n_samples, n_heads)
+        """
+        if sample_weight is not None and (np.asarray(sample_weight) == 0).any():
+            self._fit(X, sample_weight, encode=False)
+            return self.transform_array(X)
+        encoded = self._fit(X, sample_weight, encode=True)
+        return stack_heads(encoded.heads, encoded.n_samples)
+
+    def transform(self, X: Any) -> np.ndarray:
+        """Encode a table.
+
+        Parameters
+        ----------
+        X : DataFrame or array-like of shape (n_samples, n_features)
+
+        Returns
+        -------
+        Z : ndarray of shape (n_samples, n_heads)
+            Codes and numbers; NaN if a Gaussian head does not apply.
+
+        Raises
+        ------
+        ValueError
+            If a column holds a category, or a missing value, that `fit` did not see; see
+            `handle_unknown` of :class:`~sktvae.CategoryCodec`.
+        """
+        return self.transform_array(X)
+
+    def inverse_transform(self, Z: Any) -> Any:
+        """Decode an encoded table.
+
+        Parameters
+        ----------
+        Z : array-like of shape (n_samples, n_heads)
+
+        Returns
+        -------
+        X : DataFrame or ndarray of shape (n_samples, n_features)
+            The container, names, order and dtypes that `fit` saw, without dropped columns.
+        """
+        check_is_fitted(self)
+        Z = self._check_encoded(Z)
+        return self.decode(list(Z.T), len(Z))
+
+    def log_density(self, X: Any) -> np.ndarray:
+        """Log-density of each row given its codes, see the codecs.
+
+        Parameters
+        ----------
+        X : DataFrame or array-like of shape (n_samples, n_features)
+
+        Returns
+        -------
+        log_density : ndarray of shape (n_samples,)
+            In nats. If a relation encodes a column, it is that of the difference or of the
+            combination; a column that follows from others adds nothing.
+        """
+        log_density = self.encode(X, log_density=True).log_density
+        assert log_density is not None
+        return log_density
+
+    def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
+        """Names of the encoded columns, such as ``age``, ``income__coarse``, ``income__fine``.
+
+        Parameters
+        ----------
+        input_features : ignored
+
+        Returns
+        -------
+        names : ndarray of str of shape (n_heads,)
+            Unique: an underscore is appended to a name that another column has already.
+        """
+        check_is_fitted(self)
+        names: dict[str, None] = {}  # an ordered set
+        for label, codec in zip(self.schema_.names, self.codecs_, strict=True):
+            for name in [] if codec is None else codec.get_feature_names_out([label]):
+                while name in names:
+                    name += "_"
+                names[name] = None
+        return np.array(list(names), dtype=object)
+
+    @property
+    def columns_(self) -> pd.DataFrame:
+        check_is_fitted(self)
+        names = iter(self.get_feature_names_out())
+        rows = []
+        for column, codec, reason in zip(
+            self.schema_.columns, self.codecs_, self._reasons, strict=True
+        ):
+            heads = [] if codec is None else codec.heads_
+            is_dropped = isinstance(codec, DropCodec)
+            rows.append(
+                {
+                    "kind": column.kind,
+                    "dtype": column.dtype_name,
+                    "codec": "" if codec is None else type(codec).__name__,
+                    "encoded_as": ", ".join(next(names) for _ in heads),
+                    "reason": "dropped: " + reason if is_dropped else reason,
+                }
+            )
+        index = pd.Index(self.schema_.names, name="column", tupleize_cols=False)
+        return pd.DataFrame(rows, index=index)
+
+    # The one way into codes and back, for the rest of the library: always plain arrays, whatever
+    # `set_output` says.
+
+    def encode(
+        self,
+        X: Any,
+        log_density: bool = False,
+        strict: bool = False,
+        owner: str = "TableEncoder",
+    ) -> EncodedTable:
+        """Encode a table, each column of which is read once.
+
+        Parameters
+        ----------
+        X : DataFrame or array-like of shape (n_samples, n_features)
+        log_density : bool, default=False
+            Whether to measure the density of the rows given their codes.
+        strict : bool, default=False
+            Whether values that `fit` did not see raise ValueError, as in `transform`. Otherwise
+            they are encoded as others, and have a low density.
+        owner : str, default="TableEncoder"
+            The estimator that error messages name.
+
+        Returns
+        -------
+        encoded : EncodedTable
+        """
+        check_is_fitted(self)
+        frame = self.schema_.conform(X, owner)
+        plain = _PlainColumns(self.schema_, frame, self.relations_)
+        heads: list[np.ndarray] = []
+        clipped = []
+        total = np.zeros(len(frame)) if log_density else None
+        for i, codec in enumerate(self.codecs_):
+            column = plain.learned(i, codec)
+            if codec is None:
+                continue
+            name = self.schema_.names[i]
+            encoded = _with_name(name, codec.encode, column, log_density)
+            if strict and encoded.refused:
+                raise ValueError(f"Column {name!r}: {encoded.refused}")
+            heads += encoded.heads
+            if encoded.is_clipped:
+                clipped.append(name)
+            if total is not None:
+                total += encoded.log_density
+        return EncodedTable(heads, len(frame), total, clipped=clipped)
+
+    def fit_encode(self, X: Any, sample_weight: Any = None) -> EncodedTable:
+        """Fit, and encode the rows of positive weight; each column is read once."""
+        self._validate_params()
+        return self._fit(X, sample_weight, encode=True)
+
+    def decode(self, heads: list[np.ndarray], n_samples: int) -> Any:
+        """Decode one array per head to a table.
+
+        Parameters
+        ----------
+        heads : list of ndarray of shape (n_samples,)
+        n_samples : int
+
+        Returns
+        -------
+        X : DataFrame or ndarray of shape (n_samples, n_features)
+        """
+        related = {i for relation in self.relations_ for i in _positions(self.schema_, relation)}
+        plain: dict[int, Any] = {}
+        series: dict[int, pd.Series] = {}
+        start = 0
+        for i, (column, codec) in enumerate(zip(self.schema_.columns, self.codecs_, strict=True)):
+            if codec is None or isinstance(codec, DropCodec):
+                continue
+            own = heads[start : start + len(codec.heads_)]
+            start += len(own)
+            values = _with_name(column.name, codec.decode, own, n_samples)
+            if i in related:
+                plain[i] = values
+            else:
+                series[i] = column.write(values)
+        for relation in self.relations_:
+            at = _positions(self.schema_, relation)
+            n_targets = len(relation.targets)
+            decoded = relation.decode(plain.get(at[0]), [plain[i] for i in at[n_targets:]])
+            plain.update(zip(at[:n_targets], decoded, strict=True))
+        for i in plain:
+            series[i] = self.schema_.columns[i].write(plain[i])
+        return self.schema_.assemble(series)
+
+    def transform_array(self, X: Any) -> np.ndarray:
+        """What `transform` returns, whatever `set_output` says."""
+        encoded = self.encode(X, strict=True)
+        return stack_heads(encoded.heads, encoded.n_samples)
+
+    # Fitting
+
+    def _fit(self, X: Any, sample_weight: Any, encode: bool) -> EncodedTable:
+        """Fit, with the attributes set last and all at once."""
+        frame, container = as_frame(X)
+        weight = row_weights(sample_weight, frame)
+        if weight is not None and (weight == 0).any():
+            frame, weight = frame.loc[weight > 0], weight[weight > 0]
+        schema = TableSchema.learn(frame, container)
+        plain = _PlainColumns(schema, frame, [])
+        relations = self._fit_relations(schema, plain)
+        plain.relations = relations
+        routes = self._route(frame, schema, relations)
+        fitted = Parallel(n_jobs=self.n_jobs)(
+            delayed(_fit_column)(column, codec, plain.learned(i, codec), weight, encode)
+            for i, (column, codec) in enumerate(
+                zip(schema.columns, self._seeded(routes), strict=True)
+            )
+        )
+        codecs = [column.codec for column in fitted]
+        if not any(codec is not None and codec.heads_ for codec in codecs):
+            raise ValueError(
+                f"X has no column to learn: all of {schema.names} are keys or dropped. Add "
+                "another column, or choose other codecs: TableEncoder(codecs=...)."
+            )
+        self._warn(schema, routes, fitted, len(frame))
+        if schema.feature_names is not None:
+            self.feature_names_in_ = schema.feature_names
+        elif hasattr(self, "feature_names_in_"):
+            del self.feature_names_in_
+        self.n_features_in_ = len(schema.columns)
+        self.schema_, self.codecs_, self.relations_ = schema, codecs, relations
+        self.heads_ = [head for codec in codecs if codec is not None for head in codec.heads_]
+        self._reasons = [decision.reason for decision in routes]
+        heads = [head for column in fitted for head in column.heads]
+        return EncodedTable(heads, len(frame), weight=weight)
+
+    def _fit_relations(self, schema: TableSchema, plain: _PlainColumns) -> list:
+        """Return fitted relations, each after those that decode its sources."""
+        left: list[Relation] = []
+        decided: dict = {}  # target -> relation
+        for relation in self.relations or []:
+            if not isinstance(relation, Relation):
+                raise TypeError(
+                    f"relations holds {relation!r}. It must hold relations such as "
+                    "LessEqual('begin', 'end')."
+                )
+            relation = clone(relation)
+            at = _positions(schema, relation)
+            if len(set(at)) < len(at):
+                raise ValueError(f"{relation} names a column twice.")
+            for name in relation.targets:
+                if name in decided:
+                    raise ValueError(
+                        f"Column {name!r} is the target of two relations, {decided[name]} and "
+                        f"{relation}. Omit one of them."
+                    )
+                decided[name] = relation
+            values = [plain.own(i) for i in at]
+            n_targets = len(relation.targets)
+            relation.fit([schema.columns[i] for i in at], values[:n_targets], values[n_targets:])
+            left.append(relation)
+        return _decoding_order(left)
+
+    def _route(self, frame: pd.DataFrame, schema: TableSchema, relations: list) -> list[Route]:
+        self._validate_names([name for name, _ in self._named])
+        settings = Settings.of(frame, self.codecs or [], self.numerical, self.categorical_features)
+        return [route(question) for question in questions(schema, frame, settings, relations)]
+
+    def _seeded(self, routes: list[Route]) -> Iterator[Codec | None]:
+        """Yield a clone of each codec, with a seed if it has none."""
+        for decision, seed in zip(routes, seeds_of(self.random_state, len(routes)), strict=True):
+            codec = None if decision.codec is None else clone(decision.codec)
+            if codec is not None and codec.get_params().get("random_state", seed) is None:
+                codec.set_params(random_state=seed)
+            yield codec
+
+    @staticmethod
+    def _warn(schema: TableSchema, routes: list[Route], fitted: list, n_rows: int) -> None:
+        """Warn about columns that were taken for keys, and give the codecs' advice."""
+        keys = [
+            name
+            for name, decision in zip(schema.names, routes, strict=True)
+            if isinstance(decision.codec, KeyCodec) and not decision.reason.startswith("named")
+        ]
+        if keys:
+            warn_user(key_warning(keys, n_rows))
+        for name, decision, column in zip(schema.names, routes, fitted, strict=True):
+            if decision.by_default and column.advice:
+                warn_user(
+                    f"Column {name!r} {column.advice}. To choose a codec for it, or to silence "
+                    f"this warning, use encoder=TableEncoder([('name', codec, [{name!r}])]), where "
+                    "codec is 'drop', CategoryCodec(), QuantileCodec() or, if all values differ, "
+                    "KeyCodec()."
+                )
+
+    def _check_encoded(self, Z: Any) -> np.ndarray:
+        Z = np.asarray(Z, dtype=float)
+        if Z.ndim != 2 or Z.shape[1] != len(self.heads_):
+            raise ValueError(
+                f"Expected 2D array with {len(self.heads_)} encoded columns, got shape {Z.shape}. "
+                "Reshape your data."
+            )
+        for name, head, values in zip(self.get_feature_names_out(), self.heads_, Z.T, strict=True):
+            if isinstance(head, Categorical):
+                wrong = ~((values >= 0) & (values < head.n_categories) & (values % 1 == 0))
+                what = f"codes 0 to {head.n_categories - 1}"
+            elif isinstance(head, Uniform):
+                wrong, what = ~((values >= 0) & (values <= 1)), "positions in [0, 1]"
+            else:
+                wrong, what = np.isinf(values), "finite numbers or NaN"
+            if wrong.any():
+                raise ValueError(
+                    f"Encoded column {name!r} must hold {what}, got {values[wrong][0]} in row "
+                    f"{np.flatnonzero(wrong)[0]}."
+                )
+        return Z
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = True
+        tags.input_tags.categorical = True
+        return tags
+
+
+class _PlainColumns:
+    """The plain columns of a table, each read once: those that relations share are kept."""
+
+    def __init__(self, schema: TableSchema, frame: pd.DataFrame, relations: list):
+        self.schema = schema
+        self.frame = frame
+        self.relations = relations
+        self._kept: dict[int, Any] = {}
+
+    def own(self, i: int) -> Any:
+        """Return column `i`, which a relation needs, so that it will be asked for again."""
+        if i not in self._kept:
+            self._kept[i] = self._read(i)
+        return self._kept[i]
+
+    def learned(self, i: int, codec: Codec | None) -> Any:
+        """Return what the codec of column `i` learns; check relations that leave nothing."""
+        for relation in self.relations:
+            at = _positions(self.schema, relation)
+            if i == at[0]:
+                n_targets = len(relation.targets)
+                plain = [self.own(j) for j in at]
+                return relation.encode(plain[:n_targets], plain[n_targets:])
+        if codec is None:
+            return None  # a further target of a relation
+        if any(i in _positions(self.schema, relation) for relation in self.relations):
+            return self.own(i)
+        try:
+            return self._read(i)
+        except (TypeError, ValueError):
+            if isinstance(codec, DropCodec):  # it need not be readable
+                return self.frame.iloc[:, i].astype(object)
+            raise
+
+    def _read(self, i: int) -> Any:
+        return self.schema.columns[i].read(self.frame.iloc[:, i])
+
+
+@dataclass
+class _FittedColumn:
+    codec: Codec | None
+    heads: list[np.ndarray]
+    advice: str | None
+
+
+def _fit_column(
+    column: Column, codec: Codec | None, plain: Any, weight: np.ndarray | None, encode: bool
+) -> _FittedColumn:
+    """Fit one codec and, if asked, encode its column, which is summarised once."""
+    if codec is None:
+        return _FittedColumn(None, [], None)
+    name = column.name
+    summary = _with_name(name, codec.summarise, plain, weight)
+    _with_name(name, codec.fit_summary, summary)
+    heads = _with_name(name, codec.encode, plain).heads if encode else []
+    return _FittedColumn(codec, heads, codec.advice(summary, column.kind))
+
+
+def _with_name(name: Any, function: Any, *arguments: Any) -> Any:
+    """Call a function; its ValueErrors say which column they are about."""
+    try:
+        return function(*arguments)
+    except ValueError as error:
+        raise ValueError(f"Column {name!r}: {error}") from error
+
+
+def _positions(schema: TableSchema, relation: Relation) -> list[int]:
+    """Return the positions of the targets of a relation, then of its sources."""
+    names = [*relation.targets, *relation.sources]
+    absent = [name for name in names if name not in schema.names]
+    if absent:
+        raise ValueError(
+            f"{relation} names {absent[0]!r}, which is not a column of X: {schema.names}."
+        )
+    return [schema.names.index(name) for name in names]
+
+
+def _decoding_order(relations: list[Relation]) -> list[Relation]:
+    """Return the relations, each after those that decode its sources."""
+    ordered, left = [], relations
+    while left:
+        ready = [r for r in left if not any(s in t.targets for t in left for s in r.sources)]
+        if not ready:
+            raise ValueError(f"The relations {left} depend on each other in a circle.")
+        ordered += ready
+        left = [r for r in left if r not in ready]
+    return ordered

@@ -1,0 +1,228 @@
+"""Routing: which codec encodes which column, and why.
+
+`RULES` is an ordered list of functions; the first one that returns a `Route` for a column decides.
+A new rule is one function and one line in the list.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from sklearn.utils._indexing import _get_column_indices
+
+from sktvae._encoding.category import CategoryCodec
+from sktvae._encoding.codec import Codec
+from sktvae._encoding.key import DropCodec, KeyCodec
+from sktvae._encoding.mode import ModeCodec
+from sktvae._encoding.quantile import QuantileCodec
+from sktvae._table.schema import TableSchema
+
+NUMERICAL = {"quantile": QuantileCodec, "modes": ModeCodec}
+# A column without a codec of its own keeps this many categories; the others are infrequent.
+MAX_CATEGORIES = 1000
+# A column is taken for a key only in a table of at least this many rows.
+_FEWEST_KEYS = 50
+
+
+@dataclass(frozen=True)
+class Route:
+    """The decision about one column.
+
+    Attributes
+    ----------
+    codec : Codec or None
+        Not fitted; None if a relation encodes the column together with another one.
+    reason : str
+        The answer to "why this codec?", for ``encoder_.columns_``.
+    by_default : bool
+        Whether the user did not ask for it, so that advice is worth giving.
+    """
+
+    codec: Codec | None
+    reason: str
+    by_default: bool = False
+
+
+@dataclass
+class Question:
+    """A column that is to be routed, and what the rules may look at.
+
+    Attributes
+    ----------
+    position : int
+    column : Column
+    series : Series
+        The column as the user gave it.
+    kind : str or None
+        What is learned: the column's own kind, or what a relation makes of it; None for nothing.
+    relation : Relation or None
+        The relation that encodes the column, or that needs it for decoding.
+    """
+
+    position: int
+    column: Any
+    series: pd.Series
+    kind: str | None
+    relation: Any
+    settings: Settings
+
+
+@dataclass
+class Settings:
+    """The parameters of the encoder that decide about codecs.
+
+    Attributes
+    ----------
+    named : dict of int -> (str, codec)
+        The codecs of `codecs`, by the positions of their columns.
+    numerical : Codec
+    categorical_features : set of int
+        Positions.
+    """
+
+    named: dict[int, tuple[str, Codec]]
+    numerical: Codec
+    categorical_features: set[int] = field(default_factory=set)
+
+    @classmethod
+    def of(
+        cls, frame: pd.DataFrame, codecs: list, numerical: Any, categorical_features: Any
+    ) -> Settings:
+        """Resolve names, masks, slices and callables to positions of columns."""
+        named: dict[int, tuple[str, Codec]] = {}
+        for name, codec, key in codecs:
+            codec = DropCodec() if isinstance(codec, str) and codec == "drop" else codec
+            for i in _get_column_indices(frame, key(frame) if callable(key) else key):
+                if i in named:
+                    raise ValueError(
+                        f"Column {frame.columns[i]!r} is given to two codecs, {named[i][0]!r} and "
+                        f"{name!r}. Remove it from one of them."
+                    )
+                named[i] = name, codec
+        categorical = set()
+        if not isinstance(categorical_features, str):
+            categorical = set(_get_column_indices(frame, list(categorical_features)))
+        numerical = NUMERICAL[numerical]() if isinstance(numerical, str) else numerical
+        return cls(named, numerical, categorical)
+
+
+def _named(question: Question) -> Route | None:
+    if question.position not in question.settings.named:
+        return None
+    name, codec = question.settings.named[question.position]
+    column = question.column
+    if question.kind is None:
+        raise ValueError(
+            f"Column {column.name!r} is given to the codec {name!r}, but a relation encodes it "
+            "with another column. Remove it from one of them."
+        )
+    if hasattr(codec, "check_column"):
+        codec.check_column(column, related=question.relation is not None)
+    return Route(codec, f"named by {name!r}")
+
+
+def _encoded_by_a_relation(question: Question) -> Route | None:
+    if question.kind is not None:
+        return None
+    return Route(None, f"encoded by {question.relation}")
+
+
+def _empty(question: Question) -> Route | None:
+    if question.series.isna().all():
+        return Route(CategoryCodec(), "holds no value")
+    return None
+
+
+def _asked_for(question: Question) -> Route | None:
+    if question.position in question.settings.categorical_features:
+        return Route(CategoryCodec(max_categories=MAX_CATEGORIES), "listed in categorical_features")
+    return None
+
+
+def _key(question: Question) -> Route | None:
+    if question.relation is None and is_key(question.series, question.column):
+        return Route(KeyCodec(), "a different value in every row")
+    return None
+
+
+def _category(question: Question) -> Route | None:
+    if question.kind == "category":
+        codec = CategoryCodec(max_categories=MAX_CATEGORIES)
+        return Route(codec, "default for categories", by_default=question.relation is None)
+    return None
+
+
+def _number(question: Question) -> Route | None:
+    by_default = question.relation is None
+    return Route(question.settings.numerical, "default for numbers and times", by_default)
+
+
+RULES: tuple[Callable[[Question], Route | None], ...] = (
+    _named,
+    _encoded_by_a_relation,
+    _empty,
+    _asked_for,
+    _key,
+    _category,
+    _number,
+)
+
+
+def route(question: Question) -> Route:
+    """Return the decision of the first rule that applies."""
+    return next(decision for rule in RULES if (decision := rule(question)) is not None)
+
+
+def questions(
+    schema: TableSchema, frame: pd.DataFrame, settings: Settings, relations: list
+) -> list[Question]:
+    """Return one question per column, knowing what relations make of the columns."""
+    out = [
+        Question(i, column, frame.iloc[:, i], column.kind, None, settings)
+        for i, column in enumerate(schema.columns)
+    ]
+    for relation in relations:
+        targets = [out[schema.names.index(name)] for name in relation.targets]
+        for question in [*targets, *(out[schema.names.index(name)] for name in relation.sources)]:
+            question.relation = question.relation or relation
+        for i, question in enumerate(targets):
+            question.kind = relation.kind if i == 0 else None
+            question.relation = relation
+    return out
+
+
+def is_key(series: pd.Series, column: Any) -> bool:
+    """Whether a column is text that is different in each row, or numbers the rows in order."""
+    if len(series) < _FEWEST_KEYS or getattr(column, "has_fixed_categories", False):
+        return False
+    if column.kind == "number":
+        if not column.whole or series.isna().any():
+            return False
+        if not (np.diff(column.read(series.iloc[:_FEWEST_KEYS])) == 1).all():
+            return False  # as in most columns: the other rows need not be read
+        values = column.read(series)
+        has_room = column.limits[1] - values[-1] >= 1000 * len(values)  # for new keys
+        return bool(has_room and (np.diff(values) == 1).all())
+    if column.kind != "category" or not isinstance(series.iloc[0], str | uuid.UUID):
+        return False
+    start = series.iloc[:_FEWEST_KEYS]
+    return bool(start.is_unique and series.is_unique and not series.isna().any())
+
+
+def key_warning(names: list, n_rows: int) -> str:
+    """Return the warning about columns that were taken for keys."""
+    columns, have = ("Columns", "have") if len(names) > 1 else ("Column", "has")
+    keys = "keys" if len(names) > 1 else "a key"
+    listed = ", ".join(map(repr, names))
+    return (
+        f"{columns} {listed} {have} a different value in each of the {n_rows} rows and {have} been "
+        f"taken for {keys}, from which nothing can be learned: synthetic rows get new values. To "
+        f"confirm this, encode the table with TableEncoder([('keys', KeyCodec(), {names!r})]); to "
+        "leave the values out, use 'drop' in place of KeyCodec(); to model them, use "
+        "CategoryCodec() or QuantileCodec(). Pass it to a TVAESynthesizer as encoder=."
+    )

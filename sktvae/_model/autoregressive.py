@@ -1,0 +1,329 @@
+"""The autoregressive decoder p(x | z): each variable given z and those before it, in any order.
+
+Further notation in the shape comments: V variables, W the length of a state (`state_dim`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Generator, Tensor, nn
+from torch.nn import functional as F
+
+from sktvae._model.decoder import Decoder, Walk
+from sktvae._model.head_layers import HeadLayers
+from sktvae._model.layers import N_FEATURES, linear, position_features
+from sktvae._model.layout import Batch, Layout, row_blocks
+
+
+class _Rows(NamedTuple):
+    """A batch with one row of memory per head, in the dtypes that the layers use."""
+
+    codes: Tensor  # int64 (C, B), among the categories of all heads
+    local: Tensor  # int64 (C, B), from 0 on in each head
+    values: Tensor  # (G, B)
+
+
+class AutoregressiveDecoder(Decoder):
+    """p(x | z) in which every variable depends on z and on the variables before it.
+
+    The state of variable j is a sum of embeddings::
+
+        h_j = c_j + W z + sum over variables i before j of E_i[x_i]
+
+    It is normalised and passed through the residual blocks that all variables share, if any, and
+    then through a hidden and an output layer of the variable's own. For any order of the
+    variables, the sums of all of them are one product with a matrix of zeros and ones, and the
+    layers of all heads are batched products, so that training does not loop over the variables. A
+    variable that is not visible adds nothing to the sum, so the state shows which ones are.
+
+    A head that refines another (a fine bin, the position in a mode) also depends on that one. The
+    embeddings of ordered codes start as a smooth function of their position
+    (`position_features`) and learn to differ from it.
+
+    Parameters
+    ----------
+    layout : Layout
+    embedding_dim : int
+    decompress_dims : sequence of int
+        Length of the state; hidden units of each shared residual block, if any; hidden units of
+        each head. A single number is both the first and the last.
+    generator : torch.Generator
+        For the initial weights.
+    """
+
+    def __init__(
+        self,
+        layout: Layout,
+        embedding_dim: int,
+        decompress_dims: Sequence[int],
+        generator: Generator,
+    ):
+        super().__init__()
+        state_dim, *block_dims = decompress_dims
+        hidden_dim = block_dims.pop() if block_dims else state_dim
+        self.layout, self.state_dim, self.hidden_dim = layout, state_dim, hidden_dim
+        # Variables with refining heads come first, then those with many categories, so that heads
+        # that are computed together are adjacent.
+        self.variables = sorted(
+            layout.variables, key=lambda heads: (-len(heads), -layout.n_categories(heads[0]))
+        )
+        normal = lambda size, *shape: nn.Parameter(size * torch.randn(shape, generator=generator))
+        n_variables, n_values = len(self.variables), len(layout.gaussian)
+        self.from_z = linear(embedding_dim, state_dim, generator)
+        self.variable_bias = normal(0.3, n_variables, 1, state_dim)
+        self.embedding = normal(0.3, layout.n_codes, state_dim)
+        self.value_slope = normal(0.3, n_values, 1, state_dim)
+        self.value_bias = normal(0.3, n_values, 1, state_dim)
+        is_ordered = [layout.n_ordered(heads[0]) > 0 for heads in self.variables]
+        self.slope = normal(0.2, sum(is_ordered), N_FEATURES, state_dim)
+        for j in layout.categorical:
+            self.embedding.data[layout.span(j)][: layout.n_ordered(j)] = 0
+
+        self.norm = nn.LayerNorm(state_dim)
+        self.blocks = nn.ModuleList(
+            nn.Sequential(
+                linear(state_dim, n, generator),
+                nn.ReLU(inplace=True),
+                linear(n, state_dim, generator),
+            )
+            for n in block_dims
+        )
+        self.block_norms = nn.ModuleList(nn.LayerNorm(state_dim) for _ in block_dims)
+        # Level d has head d of each variable that has so many.
+        depth = max(map(len, self.variables))
+        levels = [[heads[d] for heads in self.variables if len(heads) > d] for d in range(depth)]
+        self.levels = nn.ModuleList(
+            HeadLayers(layout, heads, state_dim, hidden_dim, generator) for heads in levels
+        )
+        self.refined = normal(0.1, layout.n_codes if depth > 1 else 0, hidden_dim)
+        self.category_bias = nn.Parameter(torch.zeros(layout.n_codes))
+        self.sigma = nn.Parameter(torch.full((n_values,), 0.1))
+        self._register_indices([i for i in range(n_variables) if is_ordered[i]])
+
+    def _register_indices(self, ordered: list[int]) -> None:
+        """Buffers that say which variable, code or value is meant where."""
+        layout, variables = self.layout, self.variables
+        owner = {j: i for i, heads in enumerate(variables) for j in heads}
+        first = [variables[i][0] for i in ordered]
+        fine = [
+            next((j for j in variables[i][1:] if layout.is_categorical(j)), None) for i in ordered
+        ]
+        n_slots = len(layout.categorical)
+        indices = {
+            "offsets": layout.offsets,
+            "table_order": sorted(range(len(variables)), key=lambda i: variables[i][0]),
+            "code_owner": [owner[j] for j in layout.categorical],  # the variable of each head
+            "value_owner": [owner[j] for j in layout.gaussian],
+            "ordered": ordered,
+            "coarse_slot": [layout.slot[j] for j in first],
+            "fine_slot": [n_slots if j is None else layout.slot[j] for j in fine],
+            "n_coarse": [[layout.n_ordered(j)] for j in first],
+            "n_fine": [[1 if j is None else layout.n_categories(j)] for j in fine],
+        }
+        for name, numbers in indices.items():
+            self.register_buffer(name, torch.tensor(numbers, dtype=torch.long), persistent=False)
+
+    @property
+    def numbers_per_row(self) -> int:
+        n_side_by_side = max(len(self.variables), len(self.layout.categorical))
+        return n_side_by_side * max(self.state_dim, self.hidden_dim)
+
+    @property
+    def numbers_per_drawn_row(self) -> int:
+        return max(self.state_dim, self.hidden_dim, *self.layout.sizes)
+
+    def random_order(self, generator: Generator) -> Tensor:
+        return torch.randperm(len(self.variables), generator=generator)
+
+    def log_prob(self, z: Tensor, batch: Batch, order: Tensor | None = None) -> Tensor:
+        rows = self._rows(batch, z.dtype)
+        state = self.add_visible(self.from_z(z) + self.variable_bias, rows, order)
+        return self._log_prob_of(state, rows, self._level_inputs(rows))
+
+    def log_prob_draws(self, z: Tensor, batch: Batch) -> Tensor:
+        # What does not depend on z is computed once: above all the sum of what is visible.
+        rows = self._rows(batch, z.dtype)
+        bias = self.variable_bias.expand(-1, batch.n_rows, -1)
+        state = self.add_visible(bias, rows)
+        inputs = self._level_inputs(rows)
+        return torch.stack([self._log_prob_of(state + self.from_z(one), rows, inputs) for one in z])
+
+    def _rows(self, batch: Batch, dtype: torch.dtype) -> _Rows:
+        codes = batch.codes.long().t()
+        return _Rows(codes, codes - self.offsets[:, None], batch.values.t().to(dtype))
+
+    def add_visible(self, state: Tensor, rows: _Rows, order: Tensor | None = None) -> Tensor:
+        """Add to the state of each variable the embeddings of those before it: (V, B, W)."""
+        order = self.table_order if order is None else order
+        rank = torch.empty_like(order)
+        rank[order] = torch.arange(len(order), device=order.device)
+        # Whether each variable sees each input that belongs to `owner`, (V, inputs).
+        visible = lambda owner: (rank[owner] < rank[:, None]).to(state.dtype)
+        shape, state = state.shape, state.flatten(1)
+        embedded = F.embedding(rows.codes, self.embedding)
+        state = torch.addmm(state, visible(self.code_owner), embedded.flatten(1))
+        if len(self.ordered):
+            local = F.pad(rows.local, (0, 0, 0, 1))  # 0 where there is no fine bin
+            features = self.features(local[self.coarse_slot], local[self.fine_slot])
+            embedded = torch.bmm(features, self.slope)  # (ordered, B, W)
+            state = torch.addmm(state, visible(self.ordered), embedded.flatten(1))
+        if len(rows.values):
+            embedded = self.embed_values(rows.values[..., None])  # (G, B, W)
+            state = torch.addmm(state, visible(self.value_owner), embedded.flatten(1))
+        return state.view(shape)
+
+    def embed_values(self, values: Tensor, which: int | slice = slice(None)) -> Tensor:
+        """What values of Gaussian heads add to a state: (..., B, 1) -> (..., B, W)."""
+        embedded = torch.nan_to_num(values) * self.value_slope[which]
+        return embedded + ~torch.isnan(values) * self.value_bias[which]
+
+    def features(self, coarse: Tensor, fine: Tensor, which: int | slice = slice(None)) -> Tensor:
+        """Features of the position of ordered variables, from their codes: (..., N_FEATURES).
+
+        The position is that of the fine bin in the coarse one, where there is a fine bin. A code
+        outside the order, such as that of a missing value, has features of zero.
+        """
+        n_coarse, n_fine = self.n_coarse[which], self.n_fine[which]
+        position = (coarse + (fine + 0.5) / n_fine) / n_coarse
+        features = position_features(position.to(self.slope.dtype))
+        return features * (coarse < n_coarse)[..., None]
+
+    def shared(self, state: Tensor) -> Tensor:
+        """The layers that all variables share."""
+        state = self.norm(state)
+        for block, norm in zip(self.blocks, self.block_norms, strict=True):
+            state = norm(state + block(state))
+        return state
+
+    def _level_inputs(self, rows: _Rows) -> list[tuple[list, Tensor | None]]:
+        """For each level, its output layers and what its heads know of those that they refine."""
+        padded_bias = self.padded_bias()
+        return [
+            (level.output_layers(padded_bias), self._refinement(rows.codes, d) if d else None)
+            for d, level in enumerate(self.levels)
+        ]
+
+    def _log_prob_of(self, state: Tensor, rows: _Rows, inputs: list) -> Tensor:
+        """log p(x | z), (B,), from the states of all variables, (V, B, W)."""
+        state = self.shared(state)
+        total = 0
+        for level, (layers, refined) in zip(self.levels, inputs, strict=True):
+            n_heads = len(level.heads)
+            hidden = level.hidden(state[:n_heads] if n_heads < len(state) else state, refined)
+            total = total + level.log_prob(hidden, layers, self.sigma, rows.local, rows.values)
+        return total
+
+    def padded_bias(self) -> Tensor:
+        """The biases of all categories, and one of -inf for padding: (K + 1,)."""
+        return F.pad(self.category_bias, (0, 1), value=-math.inf)
+
+    def _refinement(self, codes: Tensor, depth: int) -> Tensor:
+        """What the heads of a level know of the heads that they refine, (H, B, hidden_dim)."""
+        refining = [heads for heads in self.variables if len(heads) > depth]
+        slots = [[self.layout.slot[heads[d]] for heads in refining] for d in range(depth)]
+        return sum(F.embedding(codes[one], self.refined) for one in slots)
+
+    def walk(self, z: Tensor, order: Tensor | None = None) -> Walk:
+        return _AutoregressiveWalk(self, z, self.table_order if order is None else order)
+
+    def tables(self) -> list[tuple[list[int], Tensor | None]]:
+        """What the codes of each variable add to the states after it.
+
+        Returns
+        -------
+        tables : list of n_variables tuples (heads, table)
+            The first two categorical heads of the variable, or fewer, and a table of shape
+            (n_codes, W) or (n_codes * n_fine_codes, W). Any other head of the variable adds its
+            own embedding.
+        """
+        tables = []
+        place = {i: k for k, i in enumerate(self.ordered.tolist())}
+        for i, heads in enumerate(self.variables):
+            heads = [j for j in heads if self.layout.is_categorical(j)][:2]
+            if not heads:
+                tables.append((heads, None))
+                continue
+            total = self.embedding[self.layout.span(heads[0]), None]  # (n, 1, W)
+            n_fine = self.layout.n_categories(heads[1]) if len(heads) > 1 else 1
+            if len(heads) > 1:
+                total = total + self.embedding[self.layout.span(heads[1])]
+            if i in place:
+                coarse = torch.arange(len(total), device=total.device)[:, None]
+                fine = torch.arange(n_fine, device=total.device)
+                features = self.features(coarse, fine, place[i])
+                total = total + features @ self.slope[place[i]]
+            tables.append((heads, total.flatten(0, 1)))
+        return tables
+
+    @torch.no_grad()
+    def shift_biases_(self, shift: Tensor) -> None:
+        self.category_bias += shift
+
+
+class _AutoregressiveWalk(Walk):
+    """Rows drawn variable by variable; `state` has the sum of z and of the variables so far."""
+
+    def __init__(self, decoder: AutoregressiveDecoder, z: Tensor, order: Tensor):
+        order = order.tolist()
+        super().__init__(decoder.layout, [j for i in order for j in decoder.variables[i]], z)
+        self.decoder = decoder
+        self.state = decoder.from_z(z)
+        self._index = {j: i for i, heads in enumerate(decoder.variables) for j in heads}
+        padded_bias = decoder.padded_bias()
+        self._layers = dict(pair for level in decoder.levels for pair in level.each(padded_bias))
+        self._tables = decoder.tables()
+        self._shared = None  # of the variable whose heads are being drawn
+        self._refined = None  # what its heads so far tell those that refine them
+
+    def output(self, j: int) -> Tensor:
+        weight, bias, out_weight, out_bias = self._layers[j]
+        shared = self._shared_state(self._index[j])
+        out = shared.new_empty(len(shared), out_weight.shape[1])
+        for rows in row_blocks(len(out)):
+            hidden = torch.addmm(bias, shared[rows], weight)
+            if self._refined is not None:
+                hidden += self._refined[rows]
+            torch.addmm(out_bias, F.relu_(hidden), out_weight, out=out[rows])
+        if j == self._variable_of[j][-1]:
+            self._shared = None  # not used again, and as large as the state
+        return out if self.layout.is_categorical(j) else torch.tanh(out[:, 0])
+
+    def _shared_state(self, i: int) -> Tensor:
+        """The state of variable i after the shared layers, computed once for all its heads."""
+        if self._shared is None:
+            bias = self.decoder.variable_bias[i]
+            self._shared = torch.empty_like(self.state)
+            for rows in row_blocks(len(self.state)):
+                self._shared[rows] = self.decoder.shared(self.state[rows] + bias)
+        return self._shared
+
+    def take(self, j: int, drawn: Tensor) -> None:
+        super().take(j, drawn)
+        if j == self._variable_of[j][-1]:
+            self._add_to_state(self._index[j])
+            self._shared = self._refined = None
+        elif self.layout.is_categorical(j):
+            refined = F.embedding(drawn, self.decoder.refined[self.layout.span(j)])
+            self._refined = refined if self._refined is None else self._refined + refined
+
+    def _add_to_state(self, i: int) -> None:
+        """Make a variable visible to those after it."""
+        layout, slot = self.layout, self.layout.slot
+        heads, table = self._tables[i]
+        for j in self.decoder.variables[i]:
+            if not layout.is_categorical(j):
+                values = self._values[slot[j]][:, None]
+                self.state += self.decoder.embed_values(values, slot[j])
+        if heads:
+            index = self._codes[slot[heads[0]]]
+            for j in heads[1:]:
+                index = index * layout.n_categories(j) + self._codes[slot[j]]
+            self.state += F.embedding(index, table)
+        for j in self.decoder.variables[i]:
+            if layout.is_categorical(j) and j not in heads:
+                embedding = self.decoder.embedding[layout.span(j)]
+                self.state += F.embedding(self._codes[slot[j]], embedding)

@@ -1,0 +1,119 @@
+"""Layers that the posterior and the decoders share, with initial weights from a generator.
+
+Every layer draws its initial weights from the generator that it is given, so that the global
+generator of torch is neither read nor changed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Generator, Tensor, nn
+from torch.nn import functional as F
+
+from sktvae._model.layout import Batch, Layout
+
+N_FREQUENCIES = 6
+N_FEATURES = 2 * N_FREQUENCIES + 1
+
+
+def _uniform(shape: tuple[int, ...], n_in: int, generator: Generator) -> Tensor:
+    """Initial weights of a layer with `n_in` inputs, of the same size as those of nn.Linear."""
+    bound = 1 / math.sqrt(n_in)
+    return torch.empty(shape).uniform_(-bound, bound, generator=generator)
+
+
+class _UninitialisedLinear(nn.Linear):
+    """A linear layer that draws no weights.
+
+    It stands in for `torch.nn.utils.skip_init`, which goes through the meta device and imports
+    parts of torch that take some 40 MB.
+    """
+
+    def reset_parameters(self) -> None:
+        pass
+
+
+def linear(n_in: int, n_out: int, generator: Generator) -> nn.Linear:
+    """A linear layer, initialised as nn.Linear does: the same numbers in the same order."""
+    layer = _UninitialisedLinear(n_in, n_out)
+    with torch.no_grad():
+        for parameter in (layer.weight, layer.bias):
+            parameter.copy_(_uniform(parameter.shape, n_in, generator))
+    return layer
+
+
+def stacked_linear(n_heads: int, n_in: int, n_out: int, generator: Generator) -> nn.Parameter:
+    """A weight matrix for each head, (n_heads, n_in, n_out), as large as those of nn.Linear."""
+    return nn.Parameter(_uniform((n_heads, n_in, n_out), n_in, generator))
+
+
+def hidden_layers(
+    n_in: int, dims: Sequence[int], generator: Generator
+) -> tuple[nn.Sequential, int]:
+    """Linear layers with ReLU, and the number of units of the last one."""
+    layers = []
+    for n_out in dims:
+        layers += [linear(n_in, n_out, generator), nn.ReLU(inplace=True)]
+        n_in = n_out
+    return nn.Sequential(*layers), n_in
+
+
+class InputLayer(nn.Module):
+    """A linear layer on rows of (one-hot categories, values).
+
+    The product of a one-hot row with a matrix is the sum of the matrix rows that its codes select,
+    so wide one-hot rows are never built. With up to `widest_one_hot` categories in all, dense
+    one-hot rows are faster, forward and backward.
+
+    Parameters
+    ----------
+    layout : Layout
+    n_out : int
+    generator : torch.Generator
+    widest_one_hot : int, default=1024
+    """
+
+    def __init__(
+        self, layout: Layout, n_out: int, generator: Generator, widest_one_hot: int = 1024
+    ):
+        super().__init__()
+        self.one_hot = layout.n_codes <= widest_one_hot
+        self.n_codes = layout.n_codes
+        n_in = layout.data_dim
+        self.weight = nn.Parameter(_uniform((n_in, n_out), n_in, generator))
+        self.bias = nn.Parameter(_uniform((n_out,), n_in, generator))
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Hidden units before the ReLU, (B, n_out)."""
+        codes = batch.codes.long()
+        values = torch.nan_to_num(batch.values.to(self.weight.dtype))
+        if self.one_hot:
+            dense = self.weight.new_zeros(len(codes), len(self.weight))
+            dense.scatter_(1, codes, 1.0)[:, self.n_codes :] = values
+            return torch.addmm(self.bias, dense, self.weight)
+        embedded = F.embedding_bag(codes, self.weight[: self.n_codes], mode="sum")
+        return embedded + torch.addmm(self.bias, values, self.weight[self.n_codes :])
+
+
+def position_features(position: Tensor) -> Tensor:
+    """Features of a position in [0, 1]: itself, and sines and cosines of doubling frequencies.
+
+    Each wave is scaled by the square root of its length, so that a linear map of the features
+    whose weights are all of one size is a smooth function of the position.
+
+    Parameters
+    ----------
+    position : tensor of shape (...)
+
+    Returns
+    -------
+    features : tensor of shape (..., N_FEATURES)
+    """
+    position = position[..., None]
+    frequency = 2.0 ** torch.arange(N_FREQUENCIES, device=position.device)
+    angle = math.pi * frequency * position
+    size = frequency.rsqrt().to(position.dtype)
+    return torch.cat([2 * position - 1, angle.sin() * size, angle.cos() * size], dim=-1)

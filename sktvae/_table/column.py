@@ -1,0 +1,100 @@
+"""`Column`: the interface of one kind of column; `Storage`: how its values are held."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Hashable
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import pandas as pd
+
+
+def with_none(values: np.ndarray, absent: np.ndarray) -> np.ndarray:
+    """Return values as an object array, with None where they are missing."""
+    objects = values.astype(object)
+    objects[absent] = None
+    return objects
+
+
+class Storage(ABC):
+    """How the values of a column are held, whatever they mean.
+
+    Storages keep plain Python values only, and no pandas objects, so that models can be saved
+    with skops. Reading goes by the dtype of the column at hand, which may be held in another way
+    than in `fit`; `hold` gives the column back as `fit` saw it.
+    """
+
+    @property
+    @abstractmethod
+    def dtype(self) -> Any:
+        """The dtype of the pandas Series that `hold` returns."""
+
+    @abstractmethod
+    def hold(self, values: np.ndarray, absent: np.ndarray) -> pd.Series:
+        """Return a Series that holds these values.
+
+        Parameters
+        ----------
+        values : ndarray of shape (n_samples,)
+            int64, float64, datetime64, timedelta64 or object.
+        absent : bool ndarray of shape (n_samples,)
+            Where the value is missing; `values` is arbitrary there.
+        """
+
+    @property
+    def integer_limits(self) -> tuple[float, float] | None:
+        """Smallest and largest integer of an integer dtype; None for any other storage."""
+        dtype = getattr(self.dtype, "numpy_dtype", self.dtype)
+        if isinstance(dtype, np.dtype) and dtype.kind in "iu":
+            return np.iinfo(dtype).min, np.iinfo(dtype).max
+        return None
+
+    @property
+    def float_precision(self) -> float:
+        """Relative distance between neighbouring floats of the dtype (that of float64 if none)."""
+        dtype = getattr(self.dtype, "numpy_dtype", self.dtype)
+        narrow = isinstance(dtype, np.dtype) and dtype.kind == "f"
+        return float(np.finfo(dtype if narrow else np.float64).eps)
+
+
+@dataclass(frozen=True)
+class Column(ABC):
+    """One column of the user's table: what is modelled, and how it is held.
+
+    Attributes
+    ----------
+    name : hashable
+        The label of the column.
+    storage : Storage
+        How the values are held.
+    """
+
+    name: Hashable
+    storage: Storage
+
+    is_numeric: ClassVar[bool] = True  # whether the plain column holds float64 numbers
+
+    @property
+    @abstractmethod
+    def kind(self) -> str:
+        """The word for this kind of column in messages and in ``encoder_.columns_``."""
+
+    @classmethod
+    @abstractmethod
+    def recognise(cls, name: Hashable, series: pd.Series, storage: Storage) -> Column | None:
+        """Return a column of this kind, or None if the Series holds something else."""
+
+    @abstractmethod
+    def read(self, series: pd.Series) -> Any:
+        """Return the plain column."""
+
+    @abstractmethod
+    def write(self, plain: Any) -> pd.Series:
+        """Return a plain column as the user had it."""
+
+    @property
+    def dtype_name(self) -> str:
+        """The name of the dtype in messages."""
+        return str(self.storage.dtype)

@@ -1,0 +1,1 @@
+"""Fitting a VAE to the rows of an encoded table."""

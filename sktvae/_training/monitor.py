@@ -1,0 +1,109 @@
+"""The history of a fit: the terms of the loss on training and on validation rows."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Generator, Tensor
+
+from sktvae._model.layout import Batch
+from sktvae._model.vae import VAE
+from sktvae._training.plan import TrainingPlan
+from sktvae._training.step import mean_terms
+
+TERMS = ("loss", "reconstruction", "kl")
+
+
+class Monitor:
+    """Collect the terms of the loss from step to step, and measure them at each check.
+
+    Parameters
+    ----------
+    vae : VAE
+    plan : TrainingPlan
+    training : Batch
+        Rows in random order.
+    validation : Batch or None
+    generator : torch.Generator
+        For the noise of the validation, which is the same in each check so that checks compare.
+
+    Attributes
+    ----------
+    history : dict of list of float
+        One entry per check.
+    """
+
+    def __init__(
+        self,
+        vae: VAE,
+        plan: TrainingPlan,
+        training: Batch,
+        validation: Batch | None,
+        generator: Generator,
+    ):
+        self.vae, self.plan = vae, plan
+        self.history: dict[str, list[float]] = {name: [] for name in TERMS}
+        self._totals = torch.zeros(len(TERMS), device=generator.device)
+        self._n_rows = 0
+        self._validation = None if validation is None else _with_mean_weight_one(validation)
+        if validation is not None:
+            self.history |= {f"validation_{name}": [] for name in TERMS} | {"gap": []}
+            shape = (validation.n_rows, vae.embedding_dim)
+            self._noise = torch.randn(shape, generator=generator, device=generator.device)
+            self._seen = _with_mean_weight_one(training.rows(slice(validation.n_rows)))
+
+    @property
+    def n_checks(self) -> int:
+        return len(self.history["loss"])
+
+    def add(self, terms: Tensor, n_rows: int) -> None:
+        """Include the mean terms of a batch of so many rows."""
+        self._totals += n_rows * terms
+        self._n_rows += n_rows
+
+    def check(self, epoch: int) -> float:
+        """Append to the history, with the present weights of the network.
+
+        Parameters
+        ----------
+        epoch : int
+            Number of the present epoch, from 1 on, for the error.
+
+        Returns
+        -------
+        loss : float
+            The validation loss; without validation rows, that of the training rows.
+
+        Raises
+        ------
+        ValueError
+            If a term is not a finite number.
+        """
+        means = (self._totals / self._n_rows).tolist()
+        self._totals.zero_()
+        self._n_rows = 0
+        if self._validation is not None:
+            noise = self._noise
+            means += mean_terms(self.vae, self._validation, noise, self.plan).tolist()
+            seen = mean_terms(self.vae, self._seen, noise[: self._seen.n_rows], self.plan)
+            means.append(means[3] - seen.tolist()[0])
+        for name, mean in zip(self.history, means, strict=True):
+            if not math.isfinite(mean):
+                raise ValueError(
+                    f"Training diverged: {name} is {mean} in epoch {epoch}. Lower learning_rate, "
+                    f"which is {self.plan.learning_rate:g}."
+                )
+        for name, mean in zip(self.history, means, strict=True):
+            self.history[name].append(mean)
+        return means[0] if self._validation is None else means[3]
+
+    def latest_losses(self) -> dict[str, str]:
+        """The last entry of each loss, to be shown beside a progress bar."""
+        return {name: f"{v[-1]:.4g}" for name, v in self.history.items() if "loss" in name}
+
+
+def _with_mean_weight_one(batch: Batch) -> Batch:
+    if batch.weight is None:
+        return batch
+    return batch._replace(weight=batch.weight / batch.weight.mean())

@@ -1,0 +1,57 @@
+"""The settings of a fit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class TrainingPlan:
+    """How a VAE is fitted.
+
+    Attributes
+    ----------
+    epochs : int
+        Passes over the training rows, at most.
+    batch_size : int
+        Rows per step of the optimiser, at most.
+    learning_rate : float
+        Of Adam.
+    l2scale : float
+        L2 penalty, added to the gradient that Adam scales.
+    weight_decay : float
+        Approximate share of its size that a weight loses per epoch, apart from the gradient.
+        Biases lose nothing.
+    loss_factor : float
+        Weight of the reconstruction in the loss.
+    rate_floor : float
+        Free bits, in nats, see :func:`~sktvae._model.objective.negative_bound`.
+    random_orders : float
+        Share of the batches whose variables are learned in a random order.
+    average : bool
+        Whether running averages of the weights are validated and kept, not the weights themselves.
+    calibrate : bool
+        Whether to fit the biases of the categories to their frequencies at the end.
+    n_iter_no_change : int
+        Training stops after so many consecutive checks without an improvement.
+    tol : float
+        By how much the validation loss must fall to count as an improvement.
+    steps_per_check : int, default=1000
+        The loss is checked at the end of each epoch. An epoch with more steps than this is divided
+        into equal parts of at most so many steps, each followed by a check, so that training on a
+        very long table can stop within an epoch.
+    """
+
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    l2scale: float
+    weight_decay: float
+    loss_factor: float
+    rate_floor: float
+    random_orders: float
+    average: bool
+    calibrate: bool
+    n_iter_no_change: int
+    tol: float
+    steps_per_check: int = 1000

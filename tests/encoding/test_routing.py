@@ -1,0 +1,146 @@
+"""Which codec a column gets, why, and what the user is told about it."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from sktvae import (
+    CategoryCodec,
+    FixedCombinations,
+    KeyCodec,
+    LessEqual,
+    QuantileCodec,
+    SumOf,
+    TableEncoder,
+)
+
+RNG = np.random.default_rng(0)
+NOTES = [f"Mrs A{i} of {i} Elm St" for i in range(400)]
+
+
+def test_the_audit_trail():
+    n = 80
+    X = pd.DataFrame(
+        {
+            "id": [f"P{i:03d}" for i in range(n)],
+            "begin": np.arange(n) % 11,
+            "end": np.arange(n) % 11 + np.arange(n) % 3,
+            "net": np.arange(n) % 13,
+            "tax": np.arange(n) % 5,
+            "gross": np.arange(n) % 13 + np.arange(n) % 5,
+            "city": ["Rome", "Oslo"] * (n // 2),
+            "land": ["IT", "NO"] * (n // 2),
+            "zip": np.arange(n) % 7,
+            "day": pd.Timestamp("2024-01-01") + pd.to_timedelta(np.arange(n) % 17, "D"),
+            "age": np.arange(n) % 30,
+            "gone": np.nan,
+            "old": np.arange(n) % 4,
+        }
+    )
+    encoder = TableEncoder(
+        [("years", QuantileCodec(n_bins=5), ["age"]), ("off", "drop", ["old"])],
+        relations=[
+            LessEqual("begin", "end"),
+            SumOf("gross", ["net", "tax"]),
+            FixedCombinations(["city", "land"]),
+        ],
+        categorical_features=["zip"],
+    )
+    with pytest.warns(UserWarning, match="Column 'id' has a different value in each"):
+        encoder.fit(X)
+    trail = encoder.columns_
+    assert list(trail.index) == list(X) and trail.index.name == "column"
+    expected = {
+        "id": ("category", "KeyCodec", "a different value in every row"),
+        "begin": ("number", "QuantileCodec", "default for numbers"),
+        "end": ("number", "QuantileCodec", "default for numbers"),
+        "gross": ("number", "", "encoded by SumOf("),
+        "city": ("category", "CategoryCodec", "default for categories"),
+        "land": ("category", "", "encoded by FixedCombinations("),
+        "zip": ("number", "CategoryCodec", "listed in categorical_features"),
+        "day": ("datetime", "QuantileCodec", "default for numbers and times"),
+        "age": ("number", "QuantileCodec", "named by 'years'"),
+        "gone": ("number", "CategoryCodec", "holds no value"),
+        "old": ("number", "DropCodec", "dropped: named by 'off'"),
+    }
+    for name, (kind, codec, reason) in expected.items():
+        row = trail.loc[name]
+        assert (row["kind"], row["codec"]) == (kind, codec), name
+        assert row["reason"].startswith(reason), name
+    named = ", ".join(filter(None, trail["encoded_as"]))
+    assert named.split(", ") == list(encoder.get_feature_names_out())
+    assert "CategoryCodec" in trail._repr_html_()
+
+
+@pytest.mark.parametrize(
+    ("column", "match"),
+    [
+        (np.repeat([f"P{i}" for i in range(200)], 2), "200 different texts in 400 rows"),
+        ([*NOTES[:399], NOTES[0]], "399 different texts"),
+        (np.where(np.arange(400) % 5 > 0, None, NOTES), "80 different texts in 80 rows"),
+        (pd.Categorical(NOTES), "400 different texts"),
+        (RNG.permutation(400), "400 different integers, from 0 to 399"),
+        (np.arange(400)[::-1], "looks like a row number"),
+        ([*range(200), *range(201, 401)], "looks like a row number"),
+    ],
+    ids=["visits", "one duplicate", "mostly missing", "category", "shuffled", "falling", "gap"],
+)
+def test_identifiers_that_will_appear_in_samples_are_warned_of(column, match):
+    X = pd.DataFrame({"id": column, "bp": RNG.normal(120, 10, 400).round()})
+    with pytest.warns(UserWarning, match=f"'id'.*{match}.*will appear in samples") as caught:
+        TableEncoder().fit(X)
+    assert len(caught) == 1 and caught[0].filename == __file__
+
+
+@pytest.mark.parametrize("offender", [3.3000000000000003, 9.99e15])
+def test_a_cell_that_spoils_the_decimals_is_warned_of(offender):
+    X = pd.DataFrame({"price": np.round(RNG.lognormal(2, 1, 500), 2), "n": RNG.integers(0, 9, 500)})
+    X.loc[7, "price"] = offender
+    with pytest.warns(UserWarning, match=r"'price' has 2 decimals.*but holds.*round\(2\)"):
+        TableEncoder().fit(X)
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        RNG.normal(size=400),  # no grid at all
+        RNG.integers(0, 300, 400),
+        np.round(RNG.normal(size=400), 3),
+        pd.date_range("2024-01-01", periods=400),
+        RNG.choice([f"city {i}" for i in range(100)], 400),
+        np.where(RNG.random(400) < 0.99, RNG.integers(0, 50, 400), 0.5),
+    ],
+    ids=["float", "integer", "decimals", "days", "cities", "a half"],
+)
+def test_ordinary_columns_are_not_warned_of(column, recwarn):
+    TableEncoder().fit(pd.DataFrame({"x": column, "y": 1}))
+    assert not recwarn
+
+
+def test_a_named_codec_silences_the_advice(recwarn):
+    X = pd.DataFrame({"note": [*NOTES[:399], NOTES[0]], "row": RNG.permutation(400)})
+    TableEncoder([("n", CategoryCodec(), ["note"]), ("r", QuantileCodec(), ["row"])]).fit(X)
+    assert not recwarn
+
+
+def test_codecs_say_what_they_do_not_take():
+    X = pd.DataFrame({"word": ["a", "b"] * 30, "id": pd.Categorical(NOTES[:60])})
+    with pytest.raises(ValueError, match=r"'word' is a category .*QuantileCodec cannot encode"):
+        TableEncoder([("x", QuantileCodec(), ["word"])]).fit(X)
+    with pytest.raises(ValueError, match="'id' has the category dtype"):
+        TableEncoder([("x", KeyCodec(), ["id"])]).fit(X)
+
+
+def test_names_of_encoded_columns_do_not_collide():
+    X = pd.DataFrame({"a": RNG.normal(size=400), "a__position": RNG.integers(0, 3, 400)})
+    encoder = TableEncoder(numerical=QuantileCodec(4, 1)).set_output(transform="pandas").fit(X)
+    names = list(encoder.get_feature_names_out())
+    assert len(set(names)) == len(names) and list(encoder.transform(X).columns) == names
+
+
+def test_relations_name_columns_in_lists():
+    X = pd.DataFrame({"a": [1, 2], "b": [1, 2], "ab": [2, 4]})
+    with pytest.raises(ValueError, match="needs a list of column names, got the text 'ab'"):
+        TableEncoder(relations=[FixedCombinations("ab")]).fit(X)
+    with pytest.raises(ValueError, match="needs a list of column names, got the text 'ab'"):
+        TableEncoder(relations=[SumOf("ab", "ab")]).fit(X)

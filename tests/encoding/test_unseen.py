@@ -1,0 +1,174 @@
+"""Values that `fit` did not see: finite and low likelihoods, that still sum to one."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.model_selection import GridSearchCV, cross_val_score
+
+from sktvae import (
+    CategoryCodec,
+    FixedCombinations,
+    KeyCodec,
+    ModeCodec,
+    QuantileCodec,
+    TableEncoder,
+    TVAESynthesizer,
+)
+from sktvae._heads import Categorical
+
+
+def mixed(n=300):
+    rng = np.random.default_rng(0)
+    return pd.DataFrame({"a": rng.normal(size=n).round(2), "b": rng.choice(list("xyz"), n)})
+
+
+@pytest.mark.parametrize("numerical", ["quantile", "modes"])
+def test_a_rare_category_or_a_missing_value_does_not_spoil_a_search(numerical):
+    X = mixed()
+    X.loc[0, "b"] = "rare"
+    X.loc[1, "a"] = np.nan
+    model = TVAESynthesizer(epochs=1, numerical=numerical, random_state=0)
+    search = GridSearchCV(model, {"embedding_dim": [2, 8]}, cv=3, error_score="raise").fit(X)
+    scores = [search.cv_results_[f"split{i}_test_score"] for i in range(3)]
+    assert np.isfinite(scores).all()
+
+
+@pytest.mark.parametrize("label", [None, "o"])
+def test_unknown_categories_can_always_be_let_in(label):
+    """Even where the training fold has no infrequent category that they could join."""
+    X = mixed()
+    X.loc[0, "b"] = "rare"
+    codec = CategoryCodec(
+        min_frequency=10, handle_unknown="infrequent_if_exist", infrequent_label=label
+    )
+    encoder = TableEncoder([("b", codec, ["b"])])
+    model = TVAESynthesizer(epochs=1, encoder=encoder, random_state=0)
+    assert np.isfinite(cross_val_score(model, X, cv=3, error_score="raise")).all()
+    Z = model.fit(X.iloc[1:]).transform(X)
+    assert np.isfinite(Z).all()
+
+
+def likelihood(encoder, X, rows):
+    """Of rows, were the columns independent: frequencies of the codes in X, times densities."""
+    heads = encoder.encode(X).heads
+    encoded = encoder.encode(rows, log_density=True)
+    total = encoded.log_density.copy()
+    for head, seen, codes in zip(encoder.heads_, heads, encoded.heads, strict=True):
+        if isinstance(head, Categorical):
+            total += np.log(np.bincount(seen, minlength=head.n_categories) / len(X))[codes]
+    return total
+
+
+def test_unseen_values_are_less_likely_than_seen_ones():
+    X = mixed(600)
+    encoder = TableEncoder()
+    encoder.fit(X)
+    usual = likelihood(encoder, X, X)
+    # As one row in 600 of the category; a value of `a` is itself one of hundreds.
+    for column, value, least in (("b", "new", 5.0), ("b", None, 5.0), ("a", np.nan, 0.3)):
+        odd = X.assign(**{column: value})
+        assert np.isfinite(encoder.log_density(odd)).all()
+        assert likelihood(encoder, X, odd).mean() < usual.mean() - least
+        with pytest.raises(ValueError, match=r"found (unknown categories|a missing value)"):
+            encoder.transform(odd)
+
+
+def test_unseen_combinations_have_a_likelihood():
+    X = pd.DataFrame(
+        {"city": ["Rome", "Oslo"] * 50, "land": ["IT", "NO"] * 50, "n": np.arange(100) % 9}
+    )
+    encoder = TableEncoder(relations=[FixedCombinations(["city", "land"])]).fit(X)
+    wrong = encoder.log_density(X.assign(land="IT"))
+    assert np.isfinite(wrong).all() and wrong[1] < wrong[0]
+    with pytest.raises(ValueError, match=r"'city': found unknown categories \[\('Oslo', 'IT'\)\]"):
+        encoder.transform(X.assign(land="IT"))
+
+
+@pytest.mark.parametrize(
+    "params", [{}, {"min_frequency": 8}, {"max_categories": 2}, {"min_frequency": 100}]
+)
+@pytest.mark.parametrize("gaps", [0, 5])
+def test_probabilities_of_categories_and_unseen_events_sum_to_one(params, gaps):
+    """The categories, "a category that fit did not see", and "a missing value"."""
+    cells = list("aaaaaaaaaabbbbbbbccd") + [None] * gaps
+    codec = CategoryCodec(**params).fit(cells)
+    codes = codec.transform(cells)[:, 0].astype(int)
+    share = np.bincount(codes, minlength=codec.heads_[0].n_categories) / len(cells)
+    events = [*"abcd", "unknown", None]
+    at = codec.encode(events, log_density=True)
+    total = (share[at.heads[0].astype(int)] * np.exp(at.log_density)).sum()
+    assert total == pytest.approx(1)
+
+
+@pytest.mark.parametrize("codec", [QuantileCodec(4, 2, 3), QuantileCodec(64), ModeCodec()])
+def test_the_mass_of_a_missing_value_is_taken_from_the_others(codec):
+    x = np.random.default_rng(0).integers(0, 40, 300).astype(float)
+    codec.fit(x)
+    missing = codec.encode([np.nan], log_density=True)
+    code = missing.heads[0][0]
+    seen = codec.encode(x, log_density=True)
+    # At the frequencies of the codes, a missing value is about one row in 301.
+    joint = codec.encode(x).heads[0]
+    share = (joint == code).mean()
+    assert share * np.exp(missing.log_density[0]) < 1.5 / 301
+    if isinstance(codec, QuantileCodec):  # a mixture would be fitted anew
+        with_gaps = QuantileCodec(**codec.get_params()).fit(np.append(x, np.nan))
+        taken = with_gaps.log_density(x) - seen.log_density
+        assert (taken > -1e-12).all() and taken.max() > 0
+
+
+def test_merging_categories_does_not_raise_the_score():
+    rng = np.random.default_rng(0)
+    X = pd.DataFrame({"c": rng.choice(list("abcdefgh"), 600), "d": rng.choice(list("xy"), 600)})
+    codec = CategoryCodec(infrequent_label="other")
+    model = TVAESynthesizer(epochs=5, encoder=TableEncoder([("c", codec, ["c"])]), random_state=0)
+    grid = {"encoder__c__min_frequency": [2, 10**6]}
+    search = GridSearchCV(model, grid, cv=2, error_score="raise").fit(X)
+    kept, merged = search.cv_results_["mean_test_score"]
+    assert kept > merged - 0.02
+    # one of nine: the eight merged categories, or one that `fit` did not see
+    assert merged == pytest.approx(np.log(1 / 9) + np.log(1 / 2), abs=0.15)
+
+
+def marginal(codec, x):
+    """Mean log-likelihood of a column under a codec and the frequencies of its codes."""
+    codec.fit(x)
+    encoded = codec.encode(x, log_density=True)
+    discrete = [
+        codes
+        for head, codes in zip(codec.heads_, encoded.heads, strict=True)
+        if isinstance(head, Categorical)
+    ]
+    log_share = np.zeros(len(x))
+    if discrete:
+        _, inverse = np.unique(np.column_stack(discrete), axis=0, return_inverse=True)
+        inverse = inverse.ravel()
+        log_share = np.log(np.bincount(inverse) / len(x))[inverse]
+    return (log_share + encoded.log_density).mean()
+
+
+@pytest.mark.parametrize("decimals", [0, 2, 17])
+def test_dropping_a_column_does_not_raise_the_score(decimals):
+    x = np.random.default_rng(0).normal(0, 30, 1000).round(decimals)
+    encoder = TableEncoder([("x", "drop", [0])]).fit(np.column_stack([x, np.arange(1000) % 3]))
+    dropped = encoder.codecs_[0].log_density(x).mean()
+    for codec in (QuantileCodec(), QuantileCodec(n_bins=1, n_subbins=1)):
+        assert dropped < marginal(codec, x) + 0.02
+    words = np.array([f"w{v:.0f}" for v in x], dtype=object)
+    encoder = TableEncoder([("x", "drop", [0])]).fit(np.column_stack([words, words]))
+    assert encoder.codecs_[0].log_density(words).mean() < marginal(CategoryCodec(), words) + 0.02
+
+
+def test_keys_count_as_one_of_as_many():
+    """Of 80 keys and a missing value, which `fit` did not see."""
+    keys = [f"k{i}" for i in range(80)]
+    np.testing.assert_allclose(KeyCodec().fit(keys).log_density(keys), -np.log(81))
+    numbers = np.arange(80.0)
+    np.testing.assert_allclose(KeyCodec().fit(numbers).log_density(numbers), -np.log(81))
+
+
+def test_a_dropped_column_need_not_be_readable():
+    X = pd.DataFrame({"id": np.arange(2**60, 2**60 + 90), "n": np.arange(90) % 7})
+    encoder = TableEncoder([("no", "drop", ["id"])]).fit(X)
+    assert list(encoder.inverse_transform(encoder.transform(X))) == ["n"]
+    assert np.isfinite(encoder.log_density(X)).all()

@@ -1,0 +1,87 @@
+import numpy as np
+import pytest
+import torch
+
+from sktvae._heads import Categorical, Gaussian
+from sktvae._model.drawing import calibration_shift, draw, shift_to_frequency
+from sktvae._model.vae import VAE
+from tests.model.conftest import encoded_rows, some_vae, weights
+
+
+def standard_normal(n, dim, seed=0):
+    return torch.randn(n, dim, generator=torch.Generator().manual_seed(seed))
+
+
+def uniform_frequencies(layout):
+    return torch.cat([torch.full((n,), 1 / n) for n in layout.sizes])
+
+
+def test_drawing_changes_no_weight(decoder):
+    vae = some_vae(decoder)
+    before = {name: w.copy() for name, w in weights(vae).items()}
+    z, generator = standard_normal(500, 4), torch.Generator().manual_seed(1)
+    drawn = draw(vae.decoder, z, generator)
+    shift = calibration_shift(vae.decoder, z, uniform_frequencies(vae.layout), generator)
+    assert drawn.n_rows == 500 and shift.abs().max() > 0.1
+    for name, w in weights(vae).items():
+        np.testing.assert_array_equal(w, before[name])
+    assert all(p.grad is None and p.requires_grad for p in vae.parameters())
+
+
+def test_the_shift_gives_the_frequencies_asked_for(decoder):
+    vae = some_vae(decoder)
+    frequency = uniform_frequencies(vae.layout)
+    drawn_frequency = lambda: (
+        torch.bincount(draw(vae.decoder, z, generator).codes.flatten(), minlength=len(frequency))
+        / len(z)
+    )
+    generator, z = torch.Generator().manual_seed(1), standard_normal(20_000, 4)
+    far = (drawn_frequency() - frequency).abs().max()
+    vae.decoder.shift_biases_(calibration_shift(vae.decoder, z, frequency, generator))
+    near = (drawn_frequency() - frequency).abs().max()
+    assert near < 0.02 < 0.1 < far
+
+
+def test_shift_of_logits():
+    logits = standard_normal(1000, 3)
+    frequency = torch.tensor([0.7, 0.3, 0.0])
+    shifted = torch.softmax(logits + shift_to_frequency(logits, frequency, rounds=20), dim=1)
+    torch.testing.assert_close(shifted.mean(0), frequency, atol=1e-4, rtol=0)
+
+
+def test_positions_are_missing_where_their_mode_is(decoder):
+    heads = [Categorical(3, n_ordered=2), Gaussian(refines=True), Gaussian()]
+    vae = VAE(heads, 2, (4,), (8,), decoder)
+    batch = draw(vae.decoder, standard_normal(500, 2), torch.Generator().manual_seed(0))
+    missing = batch.codes[:, 0] == 2
+    assert 0 < missing.sum() < 500
+    assert torch.equal(torch.isnan(batch.values[:, 0]), missing)
+    assert not torch.isnan(batch.values[:, 1]).any()
+
+
+@pytest.mark.parametrize("random", [False, True])
+def test_a_walk_with_all_columns_given_has_their_likelihood(decoder, random):
+    """The outputs of a walk that is given the columns of rows are those that `log_prob` uses."""
+    vae = some_vae(decoder).double()
+    encoded = encoded_rows(40, heads=vae.layout.heads)
+    batch = vae.layout.to_batch(encoded.T)
+    z = standard_normal(40, 4).double()
+    order = vae.decoder.random_order(torch.Generator().manual_seed(5)) if random else None
+    total = 0
+    with torch.no_grad():
+        walk = vae.decoder.walk(z, order)
+        for j in walk.heads:
+            column = torch.tensor(encoded[:, j])
+            out = walk.output(j)
+            if vae.layout.is_categorical(j):
+                code = column.long()
+                total = total + torch.log_softmax(out, 1).gather(1, code[:, None])[:, 0]
+                walk.take(j, code)
+            else:
+                sigma = vae.decoder.sigma[vae.layout.slot[j]]
+                total = total + torch.distributions.Normal(out, sigma).log_prob(column.float())
+                walk.take(j, column.float().double())
+        torch.testing.assert_close(total, vae.decoder.log_prob(z, batch, order))
+    taken = walk.batch()
+    assert torch.equal(taken.codes, batch.codes) and taken.codes.dtype == batch.codes.dtype
+    assert torch.equal(taken.values.float(), batch.values)

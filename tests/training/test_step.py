@@ -1,0 +1,81 @@
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from sktvae._model.objective import negative_bound
+from sktvae._training.step import add_gradient, antithetic_noise, mean_terms, pieces
+from sktvae._training.weights import FlatWeights
+from tests.model.conftest import VARIABLES, encoded_rows, some_vae
+from tests.training.conftest import data, new_vae, plan
+
+
+def test_parts_of_a_batch_give_its_gradient():
+    """Wide heads are computed a few rows at a time: the same loss, the same gradient."""
+    vae = new_vae()
+    batch, noise = vae.layout.to_batch(data(50).T), torch.randn(50, 3)
+    whole = negative_bound(vae, batch, noise, 2.0)[0]
+    expected = torch.autograd.grad(whole, list(vae.parameters()))
+    parts = list(pieces(vae, batch, noise, max_numbers=8 * vae.numbers_per_row))
+    assert [part.n_rows for part, _, _ in parts] == [7] * 7 + [1]
+    losses = [share * negative_bound(vae, part, eps, 2.0)[0] for part, eps, share in parts]
+    torch.testing.assert_close(sum(losses), whole)
+    for ours, theirs in zip(
+        torch.autograd.grad(sum(losses), list(vae.parameters())), expected, strict=True
+    ):
+        torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-4)
+
+
+class NoHostRead(TorchDispatchMode):
+    """Fail where a number is read from a tensor, for which the host would wait for the device."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        name = func.name()
+        if any(word in name for word in ("_local_scalar_dense", "item", "is_nonzero", "nonzero")):
+            raise AssertionError(f"{name} reads a number from the device")
+        return func(*args, **(kwargs or {}))
+
+
+def test_what_fails_where_a_number_is_read():
+    with NoHostRead():
+        for read in (lambda x: x.item(), bool, float, torch.nonzero):
+            with pytest.raises(AssertionError, match="reads a number"):
+                read(torch.ones(1)[0])
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("random", [False, True])
+def test_a_step_reads_no_number_from_the_device(decoder, weighted, random):
+    vae = some_vae(decoder)
+    flat = FlatWeights(vae, 0.1, average=True)
+    optimizer = torch.optim.Adam([flat.vector], fused=True)
+    batch = vae.layout.to_batch(encoded_rows(100, heads=VARIABLES).T)
+    if weighted:
+        batch = batch._replace(weight=torch.ones(100))
+    generator = torch.Generator().manual_seed(0)
+    order = vae.decoder.random_order(generator) if random else None
+    for _ in range(2):  # the second step once the state of the optimiser exists
+        with NoHostRead():
+            flat.vector.grad.zero_()
+            noise = antithetic_noise(100, vae.embedding_dim, generator)
+            terms = add_gradient(vae, batch, noise, plan(rate_floor=1.0), order)
+        optimizer.step()
+        with NoHostRead():
+            flat.decay_(0.5)
+            vae.project_()
+            flat.average_()
+    assert torch.isfinite(terms).all() and flat.vector.grad.abs().sum() > 0
+
+
+def test_the_second_half_of_the_noise_is_the_negative_of_the_first():
+    noise = antithetic_noise(5, 2, torch.Generator().manual_seed(0))
+    assert noise.shape == (5, 2) and torch.equal(noise[3:], -noise[:2])
+    assert noise.unique().numel() == 10
+
+
+def test_mean_terms_are_those_of_the_pieces(monkeypatch):
+    vae = new_vae()
+    batch, noise = vae.layout.to_batch(data(50).T), torch.randn(50, 3)
+    found = mean_terms(vae, batch, noise, plan(loss_factor=2.0))
+    expected = torch.stack(negative_bound(vae, batch, noise, 2.0))
+    assert not found.requires_grad
+    torch.testing.assert_close(found, expected.detach())

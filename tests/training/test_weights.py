@@ -1,0 +1,102 @@
+import subprocess
+import sys
+
+import numpy as np
+import torch
+
+from sktvae._training.weights import Adam, FlatWeights
+from tests.model.conftest import weights
+from tests.training.conftest import data, fit, new_vae
+
+
+def test_weight_decay_is_per_epoch_and_spares_biases():
+    """With a learning rate of nothing, weights lose their share of an epoch and biases nothing."""
+    sizes = []
+    for batch_size in (50, 500):
+        vae = new_vae()
+        start = {name: p.detach().clone() for name, p in vae.named_parameters()}
+        fit(vae, data(), epochs=1, batch_size=batch_size, learning_rate=1e-12, weight_decay=0.3)
+        for name, p in vae.named_parameters():
+            if p.ndim == 1:
+                torch.testing.assert_close(p.detach(), start[name])
+        sizes.append((vae.decoder.output.weight / start["decoder.output.weight"]).mean().item())
+    np.testing.assert_allclose(sizes, [(1 - 0.3 / 10) ** 10, 0.7], rtol=1e-3)
+
+
+def test_parameters_and_gradients_are_views_of_one_vector():
+    vae = new_vae("autoregressive")
+    before = weights(vae)
+    flat = FlatWeights(vae)
+    for name, w in weights(vae).items():
+        np.testing.assert_array_equal(w, before[name])
+    flat.vector.data.zero_()
+    flat.vector.grad.fill_(2)
+    assert all((p == 0).all() and (p.grad == 2).all() for p in vae.parameters())
+    assert len(flat.vector) == sum(p.numel() for p in vae.parameters())
+
+
+def test_the_average_counts_the_last_steps_most():
+    flat = FlatWeights(torch.nn.Linear(2, 1), average=True)
+    for step in range(1, 101):
+        flat.vector.data.fill_(step)
+        flat.average_()
+    assert 80 < flat.kept[0] < 90  # the mean of the last fifth is 90, of all steps 50
+    assert torch.equal(FlatWeights(torch.nn.Linear(2, 1)).kept[:0], flat.kept[:0])
+
+
+def test_swapped_weights_come_back_even_after_an_error():
+    flat = FlatWeights(torch.nn.Linear(2, 1), average=True)
+    flat.vector.data.fill_(1)
+    kept = flat.snapshot()
+    try:
+        with flat.swapped():
+            assert torch.equal(flat.vector.detach(), kept) and (kept != 1).all()
+            raise ValueError
+    except ValueError:
+        assert (flat.vector == 1).all()
+    flat.restore_(kept)
+    assert torch.equal(flat.vector.detach(), kept)
+
+
+def test_a_snapshot_does_not_follow_the_weights():
+    flat = FlatWeights(torch.nn.Linear(2, 1))
+    snapshot = flat.snapshot()
+    flat.vector.data.fill_(7)
+    assert (snapshot != 7).all() and (flat.kept == 7).all()
+
+
+def test_the_optimiser_is_that_of_torch():
+    """Bit for bit, with an L2 penalty."""
+    one, two = (torch.linspace(-1, 1, 1001).requires_grad_() for _ in range(2))
+    two.grad = torch.zeros(1001)
+    one.grad = torch.zeros(1001)
+    theirs = torch.optim.Adam([one], lr=0.01, weight_decay=0.1, fused=True)
+    ours, generator = Adam(two, 0.01, 0.1), torch.Generator().manual_seed(0)
+    for _ in range(5):
+        for vector in (one, two):
+            vector.grad.copy_(torch.randn(1001, generator=generator.manual_seed(0)))
+        theirs.step()
+        ours.step()
+        assert torch.equal(one, two)
+
+
+def test_training_does_not_import_the_compiler_of_torch():
+    """Which takes a second and 30 MB, and which torch.optim.Adam and the meta device import."""
+    code = """
+import sys, numpy, torch
+from sktvae._heads import Categorical
+from sktvae._model.vae import VAE
+from sktvae._training.loop import train
+from tests.training.conftest import plan
+
+before = set(sys.modules)
+vae = VAE([Categorical(3)], 2, (4,), (4,), "autoregressive")
+generator = torch.Generator()
+batch = vae.layout.to_batch([numpy.arange(300) % 3])
+settings = plan(epochs=1, calibrate=True)
+train(vae, batch, batch, settings, generator=generator, host_generator=generator)
+new = set(sys.modules) - before
+print(sorted(name for name in new if name.startswith(("torch._dynamo", "torch._refs"))))
+"""
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert found.stdout.strip() == "[]", found.stdout + found.stderr
