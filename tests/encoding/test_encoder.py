@@ -1,12 +1,16 @@
+from dataclasses import dataclass, field, fields
+
 import numpy as np
 import pandas as pd
 import pytest
 from sklearn.compose import make_column_selector
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from sktvae import CategoryCodec, ModeCodec, QuantileCodec, TableEncoder
+from sktvae import CategoryCodec, LessEqual, ModeCodec, QuantileCodec, SumOf, TableEncoder
 from sktvae._heads import Categorical, Gaussian
-from tests.conftest import people
+from sktvae._table.numbers import NumberColumn
+from sktvae._table.schema import TableSchema
+from tests.conftest import people, small
 
 
 @parametrize_with_checks([TableEncoder(), TableEncoder(numerical="modes", random_state=0)])
@@ -226,3 +230,31 @@ def test_an_encoder_of_other_columns_replaces_names(table):
     assert list(encoder.feature_names_in_) == list(table)
     encoder.fit(table[["age"]].to_numpy())
     assert not hasattr(encoder, "feature_names_in_")
+
+
+@dataclass(frozen=True)
+class Counted(NumberColumn):
+    """A column that counts how often it is read."""
+
+    reads: list = field(default_factory=list)
+
+    def read(self, series):
+        self.reads.append(len(series))
+        return super().read(series)
+
+
+@pytest.mark.parametrize("method", ["transform", "score_samples", "log_density"])
+def test_each_column_is_read_once_per_call(method):
+    """Also if several relations need it."""
+    X = pd.DataFrame({"a": np.arange(60) % 7, "b": np.arange(60) % 7 + np.arange(60) % 3})
+    X["c"], X["d"] = X["b"] + 1, X["a"] + X["b"]
+    relations = [LessEqual("a", "b"), LessEqual("b", "c"), SumOf("d", ["a", "b"])]
+    model = small(epochs=1, encoder=TableEncoder(relations=relations)).fit(X)
+    columns = [
+        Counted(**{f.name: getattr(column, f.name) for f in fields(column)})
+        for column in model.encoder_.schema_.columns
+    ]
+    model.encoder_.schema_ = TableSchema(model.encoder_.schema_.container, tuple(columns))
+    owner = model.encoder_ if method == "log_density" else model
+    assert np.isfinite(getattr(owner, method)(X)).all()
+    assert [column.reads for column in columns] == [[60]] * 4
