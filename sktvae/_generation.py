@@ -1,4 +1,7 @@
-"""Tables and scores from a fitted encoder and a fitted network, in blocks of rows."""
+"""Tables and scores from a fitted encoder and a fitted network, in blocks of rows.
+
+How the network draws a row is in `sktvae._model.drawing`.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +49,7 @@ def draw_table(
         With the container, columns and dtypes that `encoder` saw in `fit`.
     """
     vae = _on(vae, generator.device, torch.float32)
-    # Blocks are kept as codes in their smallest dtype, and decoded one column at a time.
+    # Blocks are kept as codes in small dtypes, and decoded one column at a time.
     blocks = [
         vae.draw(latent(rows), generator)
         for rows in _blocks(n_rows, vae.decoder.numbers_per_drawn_row)

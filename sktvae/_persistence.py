@@ -18,7 +18,7 @@ class VersionedMixin:
         if version != __version__:
             warn_user(
                 f"This {type(self).__name__} was saved by sktvae {version} and is loaded by sktvae "
-                f"{__version__}; it may not work, or give other results. Fit it again, or "
+                f"{__version__}; it may fail or give different results. Fit it again, or "
                 f"install sktvae=={version}."
             )
         super().__setstate__(state)  # type: ignore[misc]

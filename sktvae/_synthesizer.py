@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import pickle
 from numbers import Integral, Real
 from typing import Any
 
@@ -22,7 +23,7 @@ from sklearn.utils.validation import check_array, check_is_fitted
 from sktvae import _generation
 from sktvae._device import resolve_device
 from sktvae._encoding.encoder import EncodedTable, TableEncoder
-from sktvae._encoding.summary import row_weights
+from sktvae._encoding.sample_weight import row_weights
 from sktvae._model.vae import DECODERS, VAE
 from sktvae._persistence import VersionedMixin
 from sktvae._random import seeds_of
@@ -71,7 +72,7 @@ class TVAESynthesizer(
     loss_factor : float, default=1
         Weight of the reconstruction relative to the Kullback-Leibler divergence.
     rate_floor : float, default=2
-        Free bits, in nats: z may hold this much information about a row without a penalty, so
+        Free nats ("free bits"): z may hold this much information about a row without a penalty, so
         that a decoder that could do without z uses it; 0 for none.
     random_orders : float, default=0.2
         Share of the batches in which the autoregressive decoder learns the columns in a random
@@ -87,8 +88,7 @@ class TVAESynthesizer(
     average : bool, default=True
         Validate and keep running averages of the weights over the last fifth of the steps [4]_.
     calibrate : bool, default=True
-        After training, adjust the output biases so that each category is drawn as often as it
-        occurs.
+        After training, adjust the output biases so that each code is drawn as often as it occurs.
     batch_size : int or "auto", default="auto"
         Rows per step of the optimiser; "auto" is a 64th of the rows, but between 32 and 512.
     epochs : int, default=300
@@ -107,11 +107,11 @@ class TVAESynthesizer(
     warm_start : bool, default=False
         Continue from the weights and the encoder of the last `fit` instead of starting from
         scratch. Parameters that determine the network or the encoding must then stay as they were.
-    device : str, default="auto"
+    device : str or torch.device, default="auto"
         "auto" (a CUDA device if there is one, else the CPU) or any torch device. Between calls
         the network is kept on the CPU.
     n_jobs : int, default=None
-        The number of codecs that are fitted in parallel.
+        The number of codecs that are fitted in parallel; None means 1 and -1 all processors.
     random_state : int, RandomState instance or None, default=None
         With an int, `fit` and every call of `sample` are reproducible on the same machine with
         the same number of threads. No global random state is read or changed.
@@ -261,8 +261,8 @@ class TVAESynthesizer(
         sample_weight : array-like of shape (n_samples,), default=None
             A row of weight 2 counts as two rows, in the encoding and in the gradients; a row of
             weight 0 is left out. If all weights are integers that sum up to at most ten times the
-            number of rows, the fit equals that of the repeated rows. Weights below one on average
-            are scaled up to one.
+            number of rows of positive weight, the fit equals that of the repeated rows. Positive
+            weights with a mean below one are scaled to a mean of one.
 
         Returns
         -------
@@ -271,8 +271,8 @@ class TVAESynthesizer(
         Raises
         ------
         ValueError, TypeError
-            If a parameter is wrong or a column cannot be modelled. The message names it and the
-            way out, and the estimator is left as it was.
+            If a parameter is wrong or a column cannot be modelled. The message names it and says
+            what to do, and the estimator is left as it was.
         KeyboardInterrupt
             If training is interrupted (Ctrl-C) before the first check; the estimator is left as it
             was. A later interruption ends the training with a warning, and the best weights so far
@@ -362,7 +362,7 @@ class TVAESynthesizer(
         Raises
         ------
         ValueError
-            If a latent is complex, not finite, or too large for float32.
+            If Z has the wrong number of columns, or is not real, finite and within float32.
         """
         check_is_fitted(self)
         Z = check_array(Z, dtype=np.float64, input_name="Z")
@@ -473,11 +473,8 @@ class TVAESynthesizer(
 
     def _check_warm_start(self) -> None:
         """Raise ValueError if a parameter changed that a warm start cannot change."""
-        changed = [
-            name
-            for name, (old, new) in self._structure(self._fitted_structure).items()
-            if old != new
-        ]
+        structure = self._structure()
+        changed = [name for name in structure if structure[name] != self._fitted_structure[name]]
         if changed:
             raise ValueError(
                 "warm_start=True continues with the network and the encoder of the last fit, but "
@@ -485,11 +482,8 @@ class TVAESynthesizer(
                 "warm_start=False to start from scratch."
             )
 
-    def _structure(self, other: dict | None = None) -> dict:
-        """Return the parameters that determine network and encoding, in comparable form.
-
-        With `other`, the result of an earlier call, return pairs of the old and the new ones.
-        """
+    def _structure(self) -> dict:
+        """Return the parameters that determine network and encoding, in comparable form."""
         structure = {
             "embedding_dim": int(self.embedding_dim),
             "compress_dims": _layer_sizes("compress_dims", self.compress_dims),
@@ -497,10 +491,8 @@ class TVAESynthesizer(
             "decoder": self.decoder,
         }
         for name in ("numerical", "categorical_features", "encoder"):
-            structure[name] = joblib.hash(getattr(self, name))
-        if other is None:
-            return structure
-        return {name: (other[name], value) for name, value in structure.items()}
+            structure[name] = _fingerprint(getattr(self, name))
+        return structure
 
     def _new_vae(self, encoder: TableEncoder, seed: int) -> VAE:
         if self.warm_start and hasattr(self, "vae_"):
@@ -570,6 +562,14 @@ class TVAESynthesizer(
         tags.input_tags.categorical = True
         tags.transformer_tags.preserves_dtype = ["float64"]
         return tags
+
+
+def _fingerprint(value: Any) -> str:
+    """Return a text that differs if a parameter does, also if it is an array or an estimator."""
+    try:
+        return joblib.hash(value)
+    except (pickle.PicklingError, AttributeError, TypeError):  # such as a lambda
+        return repr(value)
 
 
 def _layer_sizes(name: str, dims: Any) -> tuple[int, ...]:

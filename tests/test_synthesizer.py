@@ -333,7 +333,7 @@ def test_a_failed_fit_changes_nothing(table, spoil):
 
 @pytest.mark.parametrize("method", ["transform", "score", "score_samples"])
 def test_other_columns_than_in_fit(fitted, table, method):
-    with pytest.raises(ValueError, match=r"(?s)now missing: \['dose'\].*Select them"):
+    with pytest.raises(ValueError, match=r"(?s)now missing: \['dose'\].*Add them"):
         getattr(fitted, method)(table.drop(columns="dose"))
     with pytest.raises(ValueError, match=r"(?s)same order.*'seen'.*Select them"):
         getattr(fitted, method)(table[list(table)[::-1]])
@@ -441,6 +441,18 @@ def test_a_warm_start_refuses_what_it_cannot_change(table, changed):
         model.fit(table)
     model.set_params(**small(warm_start=True).get_params(deep=False)).set_params(epochs=1)
     assert model.fit(table).n_iter_ == 4
+
+
+def test_a_warm_start_of_parameters_that_cannot_be_pickled(table):
+    encoder = TableEncoder([("few", QuantileCodec(n_bins=4), lambda X: ["age"])])
+    model = small(warm_start=True, encoder=encoder).fit(table)
+    assert model.fit(table).n_iter_ == 6
+
+
+@pytest.mark.parametrize("numerical", ["quantile", "modes"])
+def test_a_warm_start_on_the_same_table_clips_nothing(table, numerical, recwarn):
+    small(warm_start=True, numerical=numerical).fit(table).fit(table)
+    assert not recwarn
 
 
 def test_a_warm_start_says_what_it_clips(table):

@@ -9,15 +9,13 @@ import numpy as np
 import pandas as pd
 from sklearn.utils._param_validation import Interval, RealNotInt, StrOptions
 
-from sktvae._encoding.codec import Codec, EncodedColumn
+from sktvae._encoding.codec import FEWEST_ROWS_FOR_ADVICE, Codec, EncodedColumn
 from sktvae._encoding.summary import ColumnSummary, as_objects
 from sktvae._heads import Categorical, Uniform
 
-_FEWEST_ROWS_FOR_ADVICE = 50
-
 
 class CategoryCodec(Codec):
-    """Categories to integer codes.
+    """Encode categories as integer codes.
 
     Missing values are a category of their own. With `min_frequency` or `max_categories`,
     infrequent categories share one code. That code decodes to one of them, drawn according to
@@ -29,7 +27,8 @@ class CategoryCodec(Codec):
     min_frequency : int or float, default=None
         Categories with fewer rows (int) or a smaller share of the rows (float) are infrequent.
     max_categories : int, default=None
-        Upper limit to the number of codes, including the code of the infrequent categories.
+        Upper limit to the number of codes, including the code of the infrequent categories but
+        not that of missing values.
     handle_unknown : {"error", "infrequent_if_exist"}, default="error"
         What `transform` does with a category, or a missing value, that `fit` did not see:
         "error" raises an error; "infrequent_if_exist" encodes it as an infrequent category or, if
@@ -90,7 +89,7 @@ class CategoryCodec(Codec):
         self.handle_unknown = handle_unknown
         self.infrequent_label = infrequent_label
 
-    def check_column(self, column: Any, related: bool = False) -> None:
+    def check_column(self, column: Any, kind: str, related: bool) -> None:
         label = self.infrequent_label
         if label is None:
             return
@@ -114,8 +113,8 @@ class CategoryCodec(Codec):
     def advice(self, summary: ColumnSummary, kind: str) -> str | None:
         n_present = summary.counts.sum()
         is_text = all(isinstance(value, str) for value in summary.values[:100])
-        nearly_unique = len(summary.values) >= max(n_present / 2, _FEWEST_ROWS_FOR_ADVICE / 2)
-        if not is_text or n_present < _FEWEST_ROWS_FOR_ADVICE or not nearly_unique:
+        nearly_unique = len(summary.values) >= max(n_present / 2, FEWEST_ROWS_FOR_ADVICE / 2)
+        if not is_text or n_present < FEWEST_ROWS_FOR_ADVICE or not nearly_unique:
             return None
         return (
             f"has {len(summary.values)} different texts in {n_present:.0f} rows: it looks like an "

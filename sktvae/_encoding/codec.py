@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,9 +11,13 @@ import pandas as pd
 from sklearn.base import BaseEstimator, TransformerMixin, _fit_context
 from sklearn.utils.validation import check_is_fitted
 
-from sktvae._encoding.summary import ColumnSummary, row_weights
+from sktvae._encoding.sample_weight import row_weights
+from sktvae._encoding.summary import ColumnSummary
 from sktvae._heads import Categorical, Head
 from sktvae._table.decimals import DecimalGrid, almost_on_grid
+
+# In shorter tables, identifiers and free text are hard to tell from categories.
+FEWEST_ROWS_FOR_ADVICE = 50
 
 
 @dataclass
@@ -39,7 +43,7 @@ class EncodedColumn:
     is_clipped: bool = False
 
 
-class Codec(TransformerMixin, BaseEstimator):
+class Codec(TransformerMixin, BaseEstimator, ABC):
     """A scikit-learn transformer of a single column.
 
     A codec declares the likelihood of its codes by ``heads_`` and learns from a `ColumnSummary`
@@ -66,15 +70,17 @@ class Codec(TransformerMixin, BaseEstimator):
     def decode(self, heads: list[np.ndarray], n_samples: int) -> np.ndarray:
         """Decode codes and numbers to a plain column."""
 
-    def check_column(self, column: Any, related: bool = False) -> None:
+    def check_column(self, column: Any, kind: str, related: bool) -> None:
         """Raise ValueError if the codec cannot encode a column.
 
         Parameters
         ----------
         column : Column
             The column of the table, see `sktvae._table.column`.
+        kind : str
+            The kind of what is learned: that of the column, or what a relation makes of it.
         related : bool
-            Whether the column is encoded by a relation.
+            Whether a relation encodes the column, or needs it to decode other columns.
         """
 
     def advice(self, summary: ColumnSummary, kind: str) -> str | None:
@@ -88,7 +94,7 @@ class Codec(TransformerMixin, BaseEstimator):
         """
         return None
 
-    # What everybody calls
+    # Public methods
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Codec:
@@ -129,8 +135,8 @@ class Codec(TransformerMixin, BaseEstimator):
         Returns
         -------
         Z : ndarray of shape (n_samples, n_heads)
-            One column per head of ``heads_``; NaN if a Gaussian head does not apply to a row, as
-            where the value is missing.
+            One column per head of ``heads_``; NaN if a Gaussian head does not apply to a row, for
+            example where the value is missing.
 
         Raises
         ------
@@ -178,7 +184,8 @@ class Codec(TransformerMixin, BaseEstimator):
         Z = np.asarray(Z, dtype=float)
         if Z.ndim != 2 or Z.shape[1] != len(self.heads_):
             raise ValueError(
-                f"Expected 2D array of {len(self.heads_)} encoded column(s), got shape {Z.shape}"
+                f"Expected 2D array of {len(self.heads_)} encoded column(s), got shape {Z.shape}. "
+                "Reshape your data."
             )
         return self.decode(list(Z.T), len(Z))
 
@@ -244,10 +251,11 @@ class NumberCodec(Codec):
             )
         return summary
 
-    def check_column(self, column: Any, related: bool = False) -> None:
-        if not related and not column.is_numeric:
+    def check_column(self, column: Any, kind: str, related: bool) -> None:
+        if kind == "category":
+            what = "is learned as a combination of categories" if related else "is a category"
             raise ValueError(
-                f"Column {column.name!r} is a {column.kind} ({column.dtype_name}), which "
+                f"Column {column.name!r} {what} ({column.dtype_name}), which "
                 f"{type(self).__name__} cannot encode. Use a CategoryCodec, or convert the column "
                 "to numbers."
             )
@@ -265,7 +273,9 @@ class NumberCodec(Codec):
                 f"X[column].round({decimals})"
             )
         n = len(values)
-        is_dense = n >= 50 and (counts == 1).all() and values[-1] - values[0] < 1.1 * n
+        is_dense = (
+            n >= FEWEST_ROWS_FOR_ADVICE and (counts == 1).all() and values[-1] - values[0] < 1.1 * n
+        )
         if is_dense and not summary.missing and np.array_equal(values, np.rint(values)):
             return (
                 f"holds {n} different integers, from {values[0]:.0f} to {values[-1]:.0f}, one "

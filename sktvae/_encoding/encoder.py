@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from joblib import Parallel, delayed
 from sklearn.base import TransformerMixin, _fit_context, clone
-from sklearn.utils._param_validation import HasMethods, StrOptions
+from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.metaestimators import _BaseComposition
 from sklearn.utils.validation import check_is_fitted
 
@@ -18,7 +18,7 @@ from sktvae._encoding.codec import Codec, stack_heads
 from sktvae._encoding.key import DropCodec, KeyCodec
 from sktvae._encoding.relations import Relation
 from sktvae._encoding.routing import NUMERICAL, Route, Settings, key_warning, questions, route
-from sktvae._encoding.summary import row_weights
+from sktvae._encoding.sample_weight import row_weights
 from sktvae._heads import Categorical, Uniform
 from sktvae._persistence import VersionedMixin
 from sktvae._random import seeds_of
@@ -53,14 +53,14 @@ class EncodedTable:
 
 
 class TableEncoder(VersionedMixin, TransformerMixin, _BaseComposition):
-    """Tables to encoded tables and back: one codec per column.
+    """Encode tables, and decode them, with one codec per column.
 
     The encoded table has one column per head, which holds codes, not one-hot vectors, so that it
     stays narrow. Numbers are encoded by the `numerical` codec and everything else by a
-    :class:`~sktvae.CategoryCodec` (with 1,000 categories; rarer ones share a code and are drawn
-    according to their frequencies). `codecs` overrides this for the columns that it names. Text
-    that differs in every one of 50 or more rows, and row numbers, are taken for keys: they are
-    encoded by a :class:`~sktvae.KeyCodec`, with a warning.
+    :class:`~sktvae.CategoryCodec` (with at most 1,000 codes; the rarest categories share the last
+    one and are drawn according to their frequencies). `codecs` overrides this for the columns that
+    it names. In a table of 50 or more rows, text without repeats, and integers that count up by
+    one, are taken for keys: they are encoded by a :class:`~sktvae.KeyCodec`, with a warning.
 
     Parameters
     ----------
@@ -127,7 +127,7 @@ class TableEncoder(VersionedMixin, TransformerMixin, _BaseComposition):
         "relations": [list, None],
         "numerical": [
             StrOptions(set(NUMERICAL)),
-            HasMethods(["fit", "encode", "inverse_transform"]),
+            Codec,
         ],
         "categorical_features": ["array-like", StrOptions({"from_dtype"})],
         "n_jobs": [int, None],
@@ -221,7 +221,7 @@ class TableEncoder(VersionedMixin, TransformerMixin, _BaseComposition):
 
     @_fit_context(prefer_skip_nested_validation=False)
     def fit_transform(self, X: Any, y: Any = None, sample_weight: Any = None) -> np.ndarray:
-        """Fit, and encode the table, whose columns are read once.
+        """Fit and encode; each column is read once.
 
         Parameters
         ----------
@@ -336,8 +336,7 @@ class TableEncoder(VersionedMixin, TransformerMixin, _BaseComposition):
         index = pd.Index(self.schema_.names, name="column", tupleize_cols=False)
         return pd.DataFrame(rows, index=index)
 
-    # The one way into codes and back, for the rest of the library: always plain arrays, whatever
-    # `set_output` says.
+    # Used by the rest of the library: always plain arrays, whatever `set_output` says.
 
     def encode(
         self,
@@ -355,7 +354,7 @@ class TableEncoder(VersionedMixin, TransformerMixin, _BaseComposition):
             Whether to measure the density of the rows given their codes.
         strict : bool, default=False
             Whether values that `fit` did not see raise ValueError, as in `transform`. Otherwise
-            they are encoded as others, and have a low density.
+            they share the code of other values, and have a low density.
         owner : str, default="TableEncoder"
             The estimator that error messages name.
 
@@ -512,7 +511,7 @@ class TableEncoder(VersionedMixin, TransformerMixin, _BaseComposition):
         keys = [
             name
             for name, decision in zip(schema.names, routes, strict=True)
-            if isinstance(decision.codec, KeyCodec) and not decision.reason.startswith("named")
+            if isinstance(decision.codec, KeyCodec) and decision.by_default
         ]
         if keys:
             warn_user(key_warning(keys, n_rows))
@@ -555,7 +554,7 @@ class TableEncoder(VersionedMixin, TransformerMixin, _BaseComposition):
 
 
 class _PlainColumns:
-    """The plain columns of a table, each read once: those that relations share are kept."""
+    """The plain columns of a table, each read once: cached if a relation needs them."""
 
     def __init__(self, schema: TableSchema, frame: pd.DataFrame, relations: list):
         self.schema = schema
@@ -564,13 +563,16 @@ class _PlainColumns:
         self._kept: dict[int, Any] = {}
 
     def own(self, i: int) -> Any:
-        """Return column `i`, which a relation needs, so that it will be asked for again."""
+        """Return column `i`, and cache it, because it will be needed again."""
         if i not in self._kept:
             self._kept[i] = self._read(i)
         return self._kept[i]
 
     def learned(self, i: int, codec: Codec | None) -> Any:
-        """Return what the codec of column `i` learns; check relations that leave nothing."""
+        """Return what the codec of column `i` learns.
+
+        If a relation leaves nothing to learn, it is checked, and the result is None.
+        """
         for relation in self.relations:
             at = _positions(self.schema, relation)
             if i == at[0]:
@@ -637,7 +639,9 @@ def _decoding_order(relations: list[Relation]) -> list[Relation]:
     while left:
         ready = [r for r in left if not any(s in t.targets for t in left for s in r.sources)]
         if not ready:
-            raise ValueError(f"The relations {left} depend on each other in a circle.")
+            raise ValueError(
+                f"The relations {left} depend on each other in a cycle. Omit one of them."
+            )
         ordered += ready
         left = [r for r in left if r not in ready]
     return ordered

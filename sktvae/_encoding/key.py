@@ -23,7 +23,7 @@ class _NotModelled(Codec):
     For scores, every value is taken to be equally likely: between the smallest and the largest
     number, or among as many categories as there were. A model that knows more has a higher
     likelihood, so that dropping a column does not improve the score of a synthesizer. The number
-    of possible values is all that is kept for this purpose.
+    of possible values is all that is kept for this purpose. Weights of rows do not matter.
     """
 
     _head_names = ()
@@ -52,7 +52,7 @@ class _NotModelled(Codec):
 class DropCodec(_NotModelled):
     """The codec of a column that is left out of decoded tables (``"drop"``)."""
 
-    def check_column(self, column: Any, related: bool = False) -> None:
+    def check_column(self, column: Any, kind: str, related: bool) -> None:
         if related:
             raise ValueError(
                 f"Column {column.name!r} is part of a relation, so it cannot be dropped. Drop it "
@@ -64,13 +64,13 @@ class DropCodec(_NotModelled):
 
 
 class KeyCodec(_NotModelled):
-    """Identifiers, all different, to nothing, and back to new ones.
+    """Replace unique identifiers by new ones; nothing is encoded.
 
     An identifier such as a customer number says nothing about the rest of its row, and a real one
-    in a synthetic table gives a person away. So nothing is encoded, and decoding numbers the rows
-    with new identifiers that look like those of `fit`: numbers continue after the largest; texts
-    that consist of one prefix, a number and one suffix continue likewise ("C0042" to "C0043", with
-    as many digits); UUIDs are drawn; and other texts become ``key-1``, ``key-2``, ....
+    in a synthetic table identifies a person. So nothing is encoded, and decoding gives the rows new
+    identifiers that look like those of `fit`: numbers continue after the largest; texts with a
+    common prefix and suffix around a number continue likewise ("C0042" to "C0043", with as many
+    digits); UUIDs are drawn; and other texts become ``key-1``, ``key-2``, ....
 
     Identifiers are unique within a table; the next table of the same codec has the same ones.
 
@@ -106,7 +106,7 @@ class KeyCodec(_NotModelled):
     def __init__(self, random_state: Any = None):
         self.random_state = random_state
 
-    def check_column(self, column: Any, related: bool = False) -> None:
+    def check_column(self, column: Any, kind: str, related: bool) -> None:
         if related:
             raise ValueError(
                 f"Column {column.name!r} is part of a relation, so it cannot be a key. Omit the "
@@ -120,11 +120,15 @@ class KeyCodec(_NotModelled):
 
     def _fit(self, summary: ColumnSummary) -> None:
         if summary.missing:
-            raise ValueError("has a missing value, so it is not a key. Use another codec")
+            raise ValueError(
+                "the column has a missing value, so it is not a key. Use another codec"
+            )
         values = summary.values
         if (summary.counts > 1).any():
             twice = values[np.argmax(summary.counts > 1)]
-            raise ValueError(f"holds {twice!r} twice, so it is not a key. Use another codec")
+            raise ValueError(
+                f"the column holds {twice!r} twice, so it is not a key. Use another codec"
+            )
         super()._fit(summary)
         self._prefix, self._suffix, self._n_digits, self.start_ = "", "", 0, 1
         if values.dtype != object:
@@ -133,7 +137,7 @@ class KeyCodec(_NotModelled):
         wrong = [value for value in values if not isinstance(value, str | uuid.UUID)]
         if wrong:
             raise ValueError(
-                f"holds {wrong[0]!r}, but KeyCodec takes only numbers, text and UUIDs. "
+                f"the column holds {wrong[0]!r}, but KeyCodec takes only numbers, text and UUIDs. "
                 "Convert it to text with astype(str), or drop the column"
             )
         if all(map(_is_uuid, values)):

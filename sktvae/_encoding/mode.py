@@ -29,8 +29,8 @@ class ModeCodec(NumberCodec):
     `transform` is deterministic; and decoded values are rounded to the decimals of the column and
     clipped to its range.
 
-    The range is the mean of the two smallest and of the two largest numbers, so that the fitted
-    codec keeps no number that occurs only once.
+    The range ends at the mean of the two smallest and at that of the two largest numbers, so that
+    neither extreme is kept in the fitted codec.
 
     Parameters
     ----------
@@ -39,8 +39,8 @@ class ModeCodec(NumberCodec):
     weight_threshold : float, default=0.005
         Modes with a smaller weight are left out.
     max_samples : int, default=1500
-        The number of values that the mixture is fitted on; of more, a subsample is taken that is
-        evenly spaced over their ranks.
+        The number of values that the mixture is fitted on; if there are more, a subsample that is
+        evenly spaced in rank.
     random_state : int, RandomState instance or None, default=None
         Seed of the initial mixture.
 
@@ -88,8 +88,9 @@ class ModeCodec(NumberCodec):
     def _fit(self, summary: ColumnSummary) -> None:
         if np.abs(summary.values).max() > _LARGEST:
             raise ValueError(
-                f"holds {summary.values[np.abs(summary.values).argmax()]}, but ModeCodec takes "
-                f"only numbers up to {_LARGEST:g}. Use a QuantileCodec, or rescale the column"
+                f"the column holds {summary.values[np.abs(summary.values).argmax()]}, but "
+                f"ModeCodec takes only numbers up to {_LARGEST:g}. Use a QuantileCodec, or rescale "
+                "the column"
             )
         self.missing_ = summary.missing > 0
         self._grid = DecimalGrid.of(summary.values)
@@ -140,7 +141,9 @@ class ModeCodec(NumberCodec):
         mode = np.where(absent, len(self.means_) if self.missing_ else self._unseen_code, mode)
         heads = [mode, np.where(absent, np.nan, value)]
         encoded = EncodedColumn(heads, refused=self._refuse_missing(absent))
-        encoded.is_clipped = bool(((column < self._low) | (column > self._high)).any())
+        # One number at each end is beyond the range of its own column, see the class.
+        n_beyond = [(column < self._low).sum(), (column > self._high).sum()]
+        encoded.is_clipped = max(n_beyond) > 1
         if not log_density:
             return encoded
         scale = self.scales_[np.where(absent, 0, mode)]

@@ -14,7 +14,7 @@ from sktvae._table.decimals import DecimalGrid
 
 
 class QuantileCodec(NumberCodec):
-    """Numbers to bins of equal mass, coarse then fine; repeated values are kept exactly.
+    """Encode numbers by bins of equal mass, coarse then fine; keep repeated values exactly.
 
     The sorted column is cut into `n_bins` coarse bins of equal mass, and each of those into
     `n_subbins` fine bins. A value with as many rows as a bin is a bin of its own. Inside a bin, a
@@ -22,16 +22,16 @@ class QuantileCodec(NumberCodec):
     empirical distribution is interpolated, on the column's decimals if it has them, and never
     outside its range. A column with few bins has one head; others have a coarse and a fine one.
 
-    A number that `fit` did not see is encoded by its place among those that it saw; beyond the
-    range, as the nearest end. For `log_density`, a value that occurs `c` times leaves one part in
-    ``c + 1`` of its mass to the unseen values that are encoded as it is, so that the likelihood is
-    finite for every number in the range and still sums to one. A missing value, if there was none
-    in `fit`, counts as one more row of the heaviest bin.
+    A number that `fit` did not see is encoded by its place among those that it saw; a number beyond
+    the range is encoded as the nearest end. For `log_density`, a value that occurs `c` times leaves
+    one part in ``c + 1`` of its mass to the unseen values that are encoded as it is, so that the
+    likelihood is finite for every number in the range and still sums to one. A missing value, if
+    there was none in `fit`, counts as one more row of the heaviest bin.
 
     Parameters
     ----------
     n_bins : int, default=32
-        The number of coarse bins.
+        The number of coarse bins, approximately.
     n_subbins : int, default=16
         The number of fine bins in each coarse bin; 1 for coarse bins alone.
     min_samples_bin : int, default=10

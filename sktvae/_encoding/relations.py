@@ -33,7 +33,7 @@ class Relation(BaseEstimator, ABC):
     @property
     @abstractmethod
     def targets(self) -> tuple:
-        """Names of the columns that are encoded in another way, as the first of them."""
+        """Names of the columns that are replaced by one, in the place of the first."""
 
     @property
     def sources(self) -> tuple:
@@ -42,7 +42,7 @@ class Relation(BaseEstimator, ABC):
 
     @abstractmethod
     def fit(self, columns: list, targets: list, sources: list) -> None:
-        """Learn from the plain columns.
+        """Learn from the plain columns. Rows that break the relation are found by `encode`.
 
         Parameters
         ----------
@@ -53,12 +53,18 @@ class Relation(BaseEstimator, ABC):
         Raises
         ------
         ValueError
-            If a row breaks the relation, or the columns are not of the right kind.
+            If the columns are not of the right kind.
         """
 
     @abstractmethod
     def encode(self, targets: list, sources: list) -> Any:
-        """Return the plain column that is learned in place of the targets."""
+        """Return the plain column that is learned in place of the targets.
+
+        Raises
+        ------
+        ValueError
+            If a row breaks the relation.
+        """
 
     @abstractmethod
     def decode(self, encoded: Any, sources: list) -> list:
@@ -120,6 +126,7 @@ class LessEqual(Relation):
                 f"LessEqual({self.low!r}, {self.high!r}) needs a time zone in both columns or in "
                 "neither. Add one with dt.tz_localize."
             )
+        self._upper = upper
         # One unit of `low` in units of `high`, as a fraction.
         self._scale = (1, 1)
         if hasattr(upper, "unit"):
@@ -139,9 +146,10 @@ class LessEqual(Relation):
         (high,), low = targets, self._low(sources)
         wrong = np.flatnonzero(high < low)
         if wrong.size:
+            shown = self._upper.write(np.array([low[wrong[0]], high[wrong[0]]])).tolist()
             raise ValueError(
                 f"LessEqual({self.low!r}, {self.high!r}) does not hold in {wrong.size} row(s), the "
-                f"first of which is row {wrong[0]}: {low[wrong[0]]} > {high[wrong[0]]}. Correct or "
+                f"first of which is row {wrong[0]}: {shown[0]} > {shown[1]}. Correct or "
                 f"drop them: X[~(X[{self.low!r}] > X[{self.high!r}])]."
             )
         return self._grid.round(high - np.where(np.isnan(low), self._floor, low))
@@ -158,7 +166,7 @@ class LessEqual(Relation):
 
 
 class FixedCombinations(Relation):
-    """Only combinations of values that occur in `fit`: the columns are learned as one category.
+    """Restrict columns to the combinations that occur in `fit`: they are learned as one category.
 
     This is for columns such as city and country. A missing value counts as a value.
 
@@ -213,9 +221,9 @@ class FixedCombinations(Relation):
 
 
 class SumOf(Relation):
-    """``total`` is the sum of `parts` in every row: it is not learned but added up.
+    """``total`` is the sum of `parts` in every row: it is computed, not learned.
 
-    A difference is the same, read the other way: ``gain = price - cost`` is
+    A difference is a sum rearranged: ``gain = price - cost`` is
     ``SumOf("price", ["gain", "cost"])``. The total is missing if, and only if, one of the parts
     is. It may exceed the range that it had in `fit`.
 
@@ -272,7 +280,7 @@ class SumOf(Relation):
         if total.whole and self._grid.decimals != 0:
             raise ValueError(
                 f"{self.total!r} holds integers, but its parts {self.parts!r} do not: their sums "
-                "would not be integers."
+                f"would not be integers. Convert the total: X[{self.total!r}].astype(float)."
             )
         known = [part[~np.isnan(part)] for part in sources]
         ends = [sum(f(part) for part in known if len(part)) for f in (np.min, np.max)]

@@ -1,7 +1,7 @@
 """Routing: which codec encodes which column, and why.
 
-`RULES` is an ordered list of functions; the first one that returns a `Route` for a column decides.
-A new rule is one function and one line in the list.
+`RULES` is an ordered tuple of functions; the first one that returns a `Route` for a column decides.
+A new rule is one function and one entry of the tuple.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Route:
     reason : str
         The answer to "why this codec?", for ``encoder_.columns_``.
     by_default : bool
-        Whether the user did not ask for it, so that advice is worth giving.
+        Whether the user did not choose it, and should be told what it does.
     """
 
     codec: Codec | None
@@ -62,6 +62,7 @@ class Question:
         What is learned: the column's own kind, or what a relation makes of it; None for nothing.
     relation : Relation or None
         The relation that encodes the column, or that needs it for decoding.
+    settings : Settings
     """
 
     position: int
@@ -79,7 +80,7 @@ class Settings:
     Attributes
     ----------
     named : dict of int -> (str, codec)
-        The codecs of `codecs`, by the positions of their columns.
+        The codecs of `codecs`, keyed by the positions of their columns.
     numerical : Codec
     categorical_features : set of int
         Positions.
@@ -121,8 +122,7 @@ def _named(question: Question) -> Route | None:
             f"Column {column.name!r} is given to the codec {name!r}, but a relation encodes it "
             "with another column. Remove it from one of them."
         )
-    if hasattr(codec, "check_column"):
-        codec.check_column(column, related=question.relation is not None)
+    codec.check_column(column, question.kind, question.relation is not None)
     return Route(codec, f"named by {name!r}")
 
 
@@ -146,7 +146,7 @@ def _asked_for(question: Question) -> Route | None:
 
 def _key(question: Question) -> Route | None:
     if question.relation is None and is_key(question.series, question.column):
-        return Route(KeyCodec(), "a different value in every row")
+        return Route(KeyCodec(), "a different value in every row", by_default=True)
     return None
 
 
@@ -197,7 +197,11 @@ def questions(
 
 
 def is_key(series: pd.Series, column: Any) -> bool:
-    """Whether a column is text that is different in each row, or numbers the rows in order."""
+    """Whether a column identifies the rows of a table of at least 50 rows.
+
+    It does if it is text, or holds UUIDs, that differ in each row, or if it is a column of integers
+    that count up by one, and its dtype has room for as many new ones in a thousand tables.
+    """
     if len(series) < _FEWEST_KEYS or getattr(column, "has_fixed_categories", False):
         return False
     if column.kind == "number":
@@ -223,6 +227,6 @@ def key_warning(names: list, n_rows: int) -> str:
         f"{columns} {listed} {have} a different value in each of the {n_rows} rows and {have} been "
         f"taken for {keys}, from which nothing can be learned: synthetic rows get new values. To "
         f"confirm this, encode the table with TableEncoder([('keys', KeyCodec(), {names!r})]); to "
-        "leave the values out, use 'drop' in place of KeyCodec(); to model them, use "
-        "CategoryCodec() or QuantileCodec(). Pass it to a TVAESynthesizer as encoder=."
+        "leave the column out, use 'drop' in place of KeyCodec(); to model it, use CategoryCodec() "
+        "or QuantileCodec(). Pass the encoder to a TVAESynthesizer as encoder=."
     )

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from sklearn.utils.validation import _check_sample_weight
 
 
 @dataclass(frozen=True)
@@ -21,9 +20,8 @@ class ColumnSummary:
     Attributes
     ----------
     values : ndarray of shape (n_values,)
-        Distinct values that are present: float64 in ascending order for numbers, objects for
-        categories, in ascending order; values that cannot be compared are in the order of their
-        representations.
+        Distinct values that are present, float64 for numbers and objects for categories, in
+        ascending order; values that cannot be compared are in the order of their representations.
     counts : float64 ndarray of shape (n_values,)
         The number of rows of each value, or the sum of their weights.
     missing : float
@@ -94,36 +92,6 @@ def as_objects(values: Iterable) -> np.ndarray:
     out = np.empty(len(values), dtype=object)
     out[:] = values
     return out
-
-
-def row_weights(sample_weight: Any, X: Any) -> np.ndarray | None:
-    """Return valid weights of rows, or None.
-
-    Weights are as numbers of repetitions: a row of weight 2 stands for two rows. If the weights of
-    the rows that count (those of a positive weight) are less than one on average, they are scaled
-    so that the average is one; probabilities can therefore be passed.
-
-    Parameters
-    ----------
-    sample_weight : array-like of shape (n_samples,) or None
-    X : sized
-        The rows.
-
-    Raises
-    ------
-    ValueError
-        If the weights are negative, all zero, or not one per row.
-    """
-    if sample_weight is None:
-        return None
-    weight = _check_sample_weight(sample_weight, np.empty((len(X), 1)), dtype=np.float64)
-    if (weight < 0).any():
-        row = int(np.flatnonzero(weight < 0)[0])
-        raise ValueError(f"sample_weight must be >= 0, got {weight[row]} in row {row}.")
-    n_positive = int((weight > 0).sum())
-    if not n_positive:
-        raise ValueError("sample_weight must be > 0 in at least one row, got zero in all rows.")
-    return weight * max(1.0, n_positive / weight.sum())
 
 
 def _sorted_order(values: np.ndarray) -> np.ndarray:

@@ -1,6 +1,7 @@
 """Drawing rows from a decoder, and calibrating its biases on rows that it draws.
 
-Both are loops over a `Walk`. Neither changes a weight.
+Both are loops over a `Walk`. Neither changes a weight. How draws become tables is in
+`sktvae._generation`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Everything that touches pyarrow: its tables, and pandas columns of its types."""
+"""Everything that touches pyarrow: its tables, and pandas columns of its types.
+
+Numbers of Arrow types are read through pandas, in `sktvae._table.numbers`.
+"""
 
 from __future__ import annotations
 

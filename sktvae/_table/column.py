@@ -22,8 +22,8 @@ class Storage(ABC):
     """How the values of a column are held, whatever they mean.
 
     Storages keep plain Python values only, and no pandas objects, so that models can be saved
-    with skops. Reading goes by the dtype of the column at hand, which may be held in another way
-    than in `fit`; `hold` gives the column back as `fit` saw it.
+    with skops. `Column.read` looks at the dtype at hand, which may differ from that in `fit`;
+    `hold` gives the column back as `fit` saw it.
     """
 
     @property
@@ -62,6 +62,8 @@ class Storage(ABC):
 @dataclass(frozen=True)
 class Column(ABC):
     """One column of the user's table: what is modelled, and how it is held.
+
+    A new kind of column is a subclass, and an entry of `sktvae._table.schema.KINDS`.
 
     Attributes
     ----------

@@ -13,7 +13,7 @@ LARGEST_INTEGER = 2**53
 
 @dataclass(frozen=True)
 class DecimalGrid:
-    """Numbers with a fixed number of decimals, or no grid at all.
+    """A number of decimals, or none.
 
     Attributes
     ----------
@@ -71,7 +71,7 @@ class DecimalGrid:
 def almost_on_grid(
     values: np.ndarray, counts: np.ndarray, grid: DecimalGrid, *, at_most: float = 0.01
 ) -> tuple[int, float] | None:
-    """Return a much coarser grid that all but a few rows lie on.
+    """Find a much coarser grid that all but a few rows lie on.
 
     A single cell such as 3.3000000000000003, or a sentinel such as 9.99e15, takes the decimals
     away from a whole column; this finds the cells to blame.

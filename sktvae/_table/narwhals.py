@@ -10,7 +10,7 @@ import pandas as pd
 
 from sktvae._table.column import with_none
 
-_NULLABLE = {"i": "Int", "u": "UInt"}  # pandas' dtypes of integers that may be missing
+_NULLABLE = {"i": "Int", "u": "UInt"}  # pandas' nullable integer dtypes
 _NESTED = ("List", "Array", "Struct", "Object", "Unknown")
 _TIMES = ("Datetime", "Duration", "Date")
 _TOO_WIDE = ("Int128", "UInt128")

@@ -121,6 +121,6 @@ class NumberColumn(Column):
         if len(wrong):
             raise ValueError(
                 f"Column {self.name!r} is {self.dtype_name}, which cannot hold {wrong[0]:.0f}: "
-                "its keys are used up, or a sum or difference of other columns exceeds its range. "
-                f"Fit with a wider dtype: X[{self.name!r}].astype('int64')."
+                "there is no room for more keys, or a sum or difference of other columns exceeds "
+                f"its range. Fit with a wider dtype: X[{self.name!r}].astype('int64')."
             )

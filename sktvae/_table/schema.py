@@ -22,7 +22,10 @@ KINDS: tuple[type[Column], ...] = (NumberColumn, TimeColumn, CategoryColumn)
 
 @dataclass(frozen=True)
 class TableSchema:
-    """The container of a table, and its columns in order. It keeps no values of the table."""
+    """The container of a table, and its columns in order.
+
+    It keeps no values of the table but the categories of dtypes that list them.
+    """
 
     container: Any
     columns: tuple[Column, ...]
@@ -125,4 +128,6 @@ def _mismatch(labels: list, names: list, owner: str) -> str:
             f"X has {len(labels)} features, but {owner} is expecting {len(names)} "
             "features as input.\n"
         )
+    if missing:
+        return text + f"Add them, or fit on the columns that there are: {labels!r}."
     return text + f"Select them: X[{names!r}]."

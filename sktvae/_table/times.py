@@ -67,9 +67,9 @@ class TimeColumn(Column):
         if np.abs(whole).max(initial=0) > LARGEST_INTEGER:
             coarser = _UNITS[max(_UNITS.index(self.unit) - 1, 0)]
             raise ValueError(
-                f"Column {self.name!r} has times in {self.unit} that span more than a float can "
-                f"count. Round them to a coarser unit: "
-                f"pandas.to_datetime(X[{self.name!r}]).dt.floor({coarser!r})."
+                f"Column {self.name!r} has times in {self.unit} that are too far from 1970, or too "
+                "long, to be counted exactly by a float. Round them to a coarser unit: "
+                f"pandas.to_{self.meaning}(X[{self.name!r}]).dt.floor({coarser!r})."
             )
         return np.where(absent, np.nan, whole + rest / ticks_in(self.unit, own))
 
@@ -90,10 +90,10 @@ class TimeColumn(Column):
             times = _parse(series, self.meaning)
         else:
             raise TypeError("numbers are not times")
-        from_object_storage = self.storage.dtype == object or isinstance(
+        is_converted_later = self.storage.dtype == object or isinstance(
             self.storage, arrow.ArrowStorage
         )
-        if not from_object_storage and times.dtype != self.storage.dtype:
+        if not is_converted_later and times.dtype != self.storage.dtype:
             times = times.astype(self.storage.dtype)
         return times
 
@@ -104,14 +104,14 @@ class TimeColumn(Column):
         return self.storage.hold(ticks.astype(f"{self.meaning}64[{self.unit}]"), absent)
 
 
-def ticks_in(unit: str, own: str) -> int:
-    """Return how many ticks of the unit `own` make one `unit`; at least one.
+def ticks_in(unit: str, tick: str) -> int:
+    """Return how many ticks of the unit `tick` make one `unit`; at least one.
 
     >>> from sktvae._table.times import ticks_in
     >>> ticks_in("h", "s"), ticks_in("s", "h")
     (3600, 1)
     """
-    ratio = np.timedelta64(1, unit) / np.timedelta64(1, own)  # type: ignore[call-overload]
+    ratio = np.timedelta64(1, unit) / np.timedelta64(1, tick)  # type: ignore[call-overload]
     return max(int(ratio), 1)
 
 

@@ -10,11 +10,11 @@ from sktvae._model.layout import Batch
 from sktvae._model.vae import VAE
 from sktvae._training.calibration import calibrate_
 from sktvae._training.monitor import Monitor
+from sktvae._training.optimizer import Adam, FlatWeights
 from sktvae._training.plan import TrainingPlan
 from sktvae._training.rows import ResidentRows
 from sktvae._training.step import add_gradient, antithetic_noise
 from sktvae._training.stopping import EarlyStopping
-from sktvae._training.weights import Adam, FlatWeights
 from sktvae._warnings import warn_user
 
 if TYPE_CHECKING:
@@ -101,11 +101,11 @@ def train(
                     continue
                 with weights.swapped():
                     loss = monitor.check(turn.epoch)
-                if validation is None or stopping.is_best(loss):
+                if validation is None or stopping.update(loss):
                     best = weights.snapshot()
                 bar.update(turn.epoch - bar.n)
                 bar.set_postfix(monitor.latest_losses())
-                if validation is not None and stopping.is_over:
+                if validation is not None and stopping.should_stop:
                     break
     except KeyboardInterrupt:
         if not monitor.n_checks:

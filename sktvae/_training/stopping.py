@@ -26,8 +26,8 @@ class EarlyStopping:
         self.best = math.inf
         self._n_waited = 0
 
-    def is_best(self, loss: float) -> bool:
-        """Take note of a loss; whether it is the lowest so far.
+    def update(self, loss: float) -> bool:
+        """Record a loss; return whether it is the lowest so far.
 
         A loss may be the lowest, and its weights the ones to keep, without being lower by `tol`.
         """
@@ -37,5 +37,6 @@ class EarlyStopping:
         return lowest
 
     @property
-    def is_over(self) -> bool:
+    def should_stop(self) -> bool:
+        """Whether the last `n_iter_no_change` checks were without an improvement."""
         return self._n_waited >= self.n_iter_no_change

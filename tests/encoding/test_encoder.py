@@ -215,8 +215,10 @@ def test_errors_name_the_column_and_the_way_out(X, error, match):
 
 def test_other_columns_than_in_fit(table):
     encoder = TableEncoder().fit(table)
-    with pytest.raises(ValueError, match=r"(?s)now missing: \['dose'\].*Select them: X\["):
+    with pytest.raises(ValueError, match=r"(?s)now missing: \['dose'\].*Add them"):
         encoder.transform(table.drop(columns="dose"))
+    with pytest.raises(ValueError, match=r"(?s)unseen at fit time: \['new'\].*Select them: X\["):
+        encoder.transform(table.assign(new=1))
     with pytest.raises(ValueError, match=r"(?s)same order.*'weight' is the first out of place"):
         encoder.transform(table[["weight", "age", *list(table)[2:]]])
     with pytest.raises(TypeError, match=r"'age' was a number in fit and holds 'old' now"):

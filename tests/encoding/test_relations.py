@@ -92,7 +92,7 @@ def test_a_chain_in_any_order():
         rows = drawn(encoder)
         assert (rows["a"] <= rows["b"]).all() and (rows["b"] <= rows["c"]).all()
     circle = [LessEqual("a", "b"), LessEqual("b", "a")]
-    with pytest.raises(ValueError, match="in a circle"):
+    with pytest.raises(ValueError, match="in a cycle"):
         TableEncoder(relations=circle).fit(X.assign(b=X["a"]))
 
 
@@ -158,7 +158,7 @@ def test_relations_through_the_synthesizer():
         (
             [LessEqual("a", "b")],
             ValueError,
-            r"LessEqual\('a', 'b'\) does not hold in 1 row.*row 1: 3.0 > 2.0.*drop",
+            r"LessEqual\('a', 'b'\) does not hold in 1 row.*row 1: 3 > 2.*drop",
         ),
         ([LessEqual("a", "text")], ValueError, "'a' is a number and 'text' is a category"),
         ([LessEqual("a", "gone")], ValueError, "'gone', which is not a column of X"),

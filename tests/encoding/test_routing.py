@@ -127,6 +127,10 @@ def test_codecs_say_what_they_do_not_take():
     X = pd.DataFrame({"word": ["a", "b"] * 30, "id": pd.Categorical(NOTES[:60])})
     with pytest.raises(ValueError, match=r"'word' is a category .*QuantileCodec cannot encode"):
         TableEncoder([("x", QuantileCodec(), ["word"])]).fit(X)
+    X["number"] = [1, 2] * 30
+    with pytest.raises(ValueError, match="'number' is learned as a combination of categories"):
+        both = FixedCombinations(["number", "word"])
+        TableEncoder([("x", QuantileCodec(), ["number"])], relations=[both]).fit(X)
     with pytest.raises(ValueError, match="'id' has the category dtype"):
         TableEncoder([("x", KeyCodec(), ["id"])]).fit(X)
 

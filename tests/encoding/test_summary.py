@@ -5,7 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sktvae import CategoryCodec, ModeCodec, QuantileCodec, TableEncoder
-from sktvae._encoding.summary import ColumnSummary, row_weights
+from sktvae._encoding.sample_weight import row_weights
+from sktvae._encoding.summary import ColumnSummary
 from tests.conftest import people
 
 cells = st.lists(st.sampled_from([0.0, 1.5, 2.0, -7.25, np.nan]), min_size=1, max_size=40)

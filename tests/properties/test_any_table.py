@@ -401,7 +401,7 @@ def test_keys_dropped_or_kept(recwarn):
     assert not recwarn
     assert list(back) == ["customer", "name", "age", "city"]
     pd.testing.assert_frame_equal(back[["name", "age", "city"]], X[["name", "age", "city"]])
-    with pytest.raises(ValueError, match=r"'city': holds 'Rome' twice|'city': holds 'Oslo' twice"):
+    with pytest.raises(ValueError, match=r"'city': the column holds '(Rome|Oslo)' twice"):
         TableEncoder([("key", KeyCodec(), ["city"])]).fit(X)
     with pytest.raises(ValueError, match="no column to learn"):
         TableEncoder([("key", KeyCodec(), ["row"])]).fit(X[["row"]])
@@ -484,7 +484,9 @@ def test_keys_have_room_and_stay_fresh():
     X = pd.DataFrame({"id": np.random.default_rng(0).permutation(200).astype("uint8"), "n": 1})
     encoder = TableEncoder([("key", KeyCodec(), ["id"])]).fit(X)
     assert not encoder.inverse_transform(np.zeros((56, 1)))["id"].isin(X["id"]).any()
-    with pytest.raises(ValueError, match="'id' is uint8, which cannot hold 256: its keys"):
+    with pytest.raises(
+        ValueError, match="'id' is uint8, which cannot hold 256: there is no room for more keys"
+    ):
         encoder.inverse_transform(np.zeros((57, 1)))
     keys = pd.Series([str(uuid.UUID(int=i << 64)).upper() for i in range(60)])
     again = KeyCodec(random_state=0).fit(keys).inverse_transform(np.zeros((60, 0)))

@@ -145,7 +145,9 @@ def test_decimals_of_a_negative_scale():
 
 
 def test_numbers_beyond_the_modes_codec():
-    with pytest.raises(ValueError, match=r"'x': holds 1e\+160, but ModeCodec takes only"):
+    with pytest.raises(
+        ValueError, match=r"'x': the column holds 1e\+160, but ModeCodec takes only"
+    ):
         TableEncoder(numerical="modes").fit(pd.DataFrame({"x": [1e160, 1.0, 2.0]}))
     with pytest.raises(ValueError, match="ModeCodec takes only numbers up to"):
         ModeCodec().fit([1.7e308, -1.7e308])

@@ -3,8 +3,8 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from sktvae._model.objective import negative_bound
+from sktvae._training.optimizer import FlatWeights
 from sktvae._training.step import add_gradient, antithetic_noise, mean_terms, pieces
-from sktvae._training.weights import FlatWeights
 from tests.model.conftest import VARIABLES, encoded_rows, some_vae
 from tests.training.conftest import data, new_vae, plan
 

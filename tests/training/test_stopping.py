@@ -5,8 +5,8 @@ def follow(losses, n_iter_no_change=2, tol=0.0):
     """Which losses are the lowest, and after how many it is over."""
     stopping, lowest = EarlyStopping(n_iter_no_change, tol), []
     for loss in losses:
-        lowest.append(stopping.is_best(loss))
-        if stopping.is_over:
+        lowest.append(stopping.update(loss))
+        if stopping.should_stop:
             break
     return lowest
 

@@ -4,7 +4,7 @@ import sys
 import numpy as np
 import torch
 
-from sktvae._training.weights import Adam, FlatWeights
+from sktvae._training.optimizer import Adam, FlatWeights
 from tests.model.conftest import weights
 from tests.training.conftest import data, fit, new_vae
 
