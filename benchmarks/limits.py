@@ -9,6 +9,9 @@ python benchmarks/limits.py million TRAIN.csv                   a million rows s
 python benchmarks/limits.py encode                              a million rows of 20 mixed columns
                                                                 encoded: seconds, peak memory as a
                                                                 multiple of the table's own
+python benchmarks/limits.py costs TRAIN.csv                     the default estimator: seconds to
+                                                                fit, to sample 200,000 rows and to
+                                                                score the table; peak memory
 python benchmarks/limits.py noise TRAIN.csv TEST.csv            how much the mean score depends on
                                                                 the noise that all rows share
 """
@@ -116,6 +119,21 @@ def encode():
     )
 
 
+def costs(path):
+    table = pd.read_csv(path)
+    model = TVAESynthesizer(random_state=0)
+    for name, function in (
+        ("fit", lambda: model.fit(table)),
+        ("200,000 rows sampled", lambda: model.sample(200_000)),
+        (f"{len(table)} rows scored", lambda: model.score_samples(table)),
+    ):
+        start = time.perf_counter()
+        function()
+        seconds = time.perf_counter() - start
+        print(f"{name}: {seconds:.1f} s; peak memory of the process so far {peak_mb()} MB")
+    print(f"{model.n_iter_} epochs")
+
+
 def noise(train, test):
     """How much the mean score of a table depends on the noise that all rows share."""
     model = TVAESynthesizer(epochs=8, random_state=0).fit(pd.read_csv(train))
@@ -150,6 +168,6 @@ def noise(train, test):
 
 if __name__ == "__main__":
     tasks = {"modes": modes, "categories": categories, "million": million, "encode": encode}
-    tasks["noise"] = noise
+    tasks |= {"costs": costs, "noise": noise}
     what = tasks.get("".join(sys.argv[1:2]))
     what(*sys.argv[2:]) if what else sys.exit(__doc__)

@@ -179,13 +179,13 @@ class FixedCombinations(Relation):
     --------
     >>> import pandas as pd
     >>> from sktvae import FixedCombinations, TableEncoder
-    >>> X = pd.DataFrame({"city": ["Oslo", "Rome", "Bari"] * 9, "land": ["N", "I", "I"] * 9})
-    >>> encoder = TableEncoder(relations=[FixedCombinations(["city", "land"])]).fit(X)
+    >>> X = pd.DataFrame({"city": ["Oslo", "Rome", "Bari"] * 9, "country": ["N", "I", "I"] * 9})
+    >>> encoder = TableEncoder(relations=[FixedCombinations(["city", "country"])]).fit(X)
     >>> encoder.inverse_transform([[0], [1], [2]])
-       city land
-    0  Bari    I
-    1  Oslo    N
-    2  Rome    I
+       city country
+    0  Bari       I
+    1  Oslo       N
+    2  Rome       I
     """
 
     kind = "category"

@@ -21,7 +21,7 @@ from sktvae import CategoryCodec, KeyCodec, LessEqual, TableEncoder, TVAESynthes
 from sktvae._table.containers import as_frame
 from sktvae._table.schema import learn_column
 
-# SKTVAE_EXAMPLES=5000 for the thorough run that docs/guide.md reports
+# SKTVAE_EXAMPLES=5000 for the thorough run that CONTRIBUTING.md reports
 EXAMPLES = int(os.environ.get("SKTVAE_EXAMPLES", "500"))
 any_table = settings(
     max_examples=EXAMPLES,
