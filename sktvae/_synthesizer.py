@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import copy
-import pickle
 from numbers import Integral, Real
 from typing import Any
 
-import joblib
 import numpy as np
 import torch
 from sklearn.base import (
@@ -35,6 +33,7 @@ from sktvae._warnings import warn_user
 
 # Tables with fewer rows are not split for validation.
 _FEWEST_ROWS_TO_SPLIT = 20
+_LARGEST_LATENT = 1e15
 
 
 class TVAESynthesizer(
@@ -362,7 +361,7 @@ class TVAESynthesizer(
         Raises
         ------
         ValueError
-            If Z has the wrong number of columns, or is not real, finite and within float32.
+            If Z has the wrong number of columns, or is not real and finite, or is beyond 1e15.
         """
         check_is_fitted(self)
         Z = check_array(Z, dtype=np.float64, input_name="Z")
@@ -371,8 +370,11 @@ class TVAESynthesizer(
                 f"Expected 2D array of latent points with {self.vae_.embedding_dim} columns, got "
                 f"shape {Z.shape}. Reshape your data."
             )
-        if np.abs(Z).max() > np.finfo(np.float32).max:
-            raise ValueError(f"Z holds {np.abs(Z).max():g}, which is too large for float32.")
+        if np.abs(Z).max() > _LARGEST_LATENT:
+            raise ValueError(
+                f"Z holds {np.abs(Z).max():g}, and latents must be at most {_LARGEST_LATENT:g} in "
+                "size: their squares are computed in float32."
+            )
         generator = self._generator(None)
         z = torch.from_numpy(Z.astype(np.float32)).to(generator.device)
         draw_table = _generation.draw_table
@@ -458,18 +460,15 @@ class TVAESynthesizer(
 
     def _encode_again(self, X: Any, sample_weight: Any) -> EncodedTable:
         """Return rows in the codes of the last fit."""
-        encoded = self.encoder_.encode(X, strict=True, owner=type(self).__name__)
+        encoded = self.encoder_.encode(
+            X, strict=True, owner=type(self).__name__, sample_weight=sample_weight
+        )
         if encoded.clipped:
             warn_user(
                 f"Columns {encoded.clipped} hold numbers outside the range of the first fit, "
                 "which a warm start clips to that range. Set warm_start=False to learn them."
             )
-        weight = row_weights(sample_weight, encoded.heads[0])
-        if weight is None:
-            return encoded
-        kept = weight > 0
-        heads = [head[kept] for head in encoded.heads]
-        return EncodedTable(heads, int(kept.sum()), weight=weight[kept])
+        return encoded
 
     def _check_warm_start(self) -> None:
         """Raise ValueError if a parameter changed that a warm start cannot change."""
@@ -491,7 +490,7 @@ class TVAESynthesizer(
             "decoder": self.decoder,
         }
         for name in ("numerical", "categorical_features", "encoder"):
-            structure[name] = _fingerprint(getattr(self, name))
+            structure[name] = _comparable(getattr(self, name))
         return structure
 
     def _new_vae(self, encoder: TableEncoder, seed: int) -> VAE:
@@ -532,15 +531,14 @@ class TVAESynthesizer(
 
     def _keep(self, encoder: TableEncoder, vae: VAE, trained: Trained) -> None:
         """Set the fitted attributes, last and all at once, so that a failed fit leaves none."""
-        history, n_epochs = trained.history, trained.n_epochs
+        history, n_epochs, structure = trained.history, trained.n_epochs, self._structure()
         if self.warm_start and hasattr(self, "history_"):
-            before: dict[str, list[float]] = self.history_
-            history = {name: before.get(name, []) + new for name, new in history.items()}
+            history = _continued(self.history_, history)
             n_epochs += self.n_iter_
         self.encoder_, self.vae_ = encoder, vae
         self.history_: dict[str, list[float]] = history
         self.n_iter_: int = n_epochs
-        self._fitted_structure = self._structure()
+        self._fitted_structure = structure
         self.n_features_in_ = encoder.n_features_in_
         if hasattr(encoder, "feature_names_in_"):
             self.feature_names_in_ = encoder.feature_names_in_
@@ -564,12 +562,26 @@ class TVAESynthesizer(
         return tags
 
 
-def _fingerprint(value: Any) -> str:
-    """Return a text that differs if a parameter does, also if it is an array or an estimator."""
-    try:
-        return joblib.hash(value)
-    except (pickle.PicklingError, AttributeError, TypeError):  # such as a lambda
-        return repr(value)
+def _comparable(value: Any) -> Any:
+    """Return a value that can be compared with ==, also for arrays and estimators.
+
+    `n_jobs` and what `set_output` keeps make no difference.
+    """
+    if isinstance(value, BaseEstimator):
+        params = sorted(value.get_params(deep=False).items())
+        same = tuple((name, _comparable(v)) for name, v in params if name != "n_jobs")
+        return (type(value).__name__, same)
+    value = value.tolist() if hasattr(value, "tolist") else value
+    return tuple(map(_comparable, value)) if isinstance(value, list | tuple) else value
+
+
+def _continued(
+    before: dict[str, list[float]], new: dict[str, list[float]]
+) -> dict[str, list[float]]:
+    """Return the history of two fits; NaN where one of them has held out no rows."""
+    names = [*before, *(name for name in new if name not in before)]
+    gaps = [[float("nan")] * len(history["loss"]) for history in (before, new)]
+    return {name: before.get(name, gaps[0]) + new.get(name, gaps[1]) for name in names}
 
 
 def _layer_sizes(name: str, dims: Any) -> tuple[int, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from numbers import Integral
 from typing import Any
 
@@ -10,7 +11,7 @@ import pandas as pd
 from sklearn.utils._param_validation import Interval, RealNotInt, StrOptions
 
 from sktvae._encoding.codec import FEWEST_ROWS_FOR_ADVICE, Codec, EncodedColumn
-from sktvae._encoding.summary import ColumnSummary, as_objects
+from sktvae._encoding.summary import ColumnSummary, as_objects, estimated_richness
 from sktvae._heads import Categorical, Uniform
 
 
@@ -54,7 +55,8 @@ class CategoryCodec(Codec):
     code, or else of the most frequent code; a missing value likewise if `fit` saw none. Their
     density is thus low but finite, and the probabilities of all categories and of these events
     still sum to one. If `infrequent_label` is given, infrequent categories are taken to be equally
-    frequent, so that merging categories never increases the likelihood of the data in `fit`.
+    frequent among as many as there are estimated to be (Chao 1984), so that merging categories
+    does not increase the likelihood.
 
     Examples
     --------
@@ -66,6 +68,7 @@ class CategoryCodec(Codec):
     array(['no', None], dtype=object)
     """
 
+    alternatives = "'drop', CategoryCodec() or, if all values differ, KeyCodec()"
     _parameter_constraints = {
         "min_frequency": [
             Interval(Integral, 1, None, closed="left"),
@@ -112,8 +115,8 @@ class CategoryCodec(Codec):
 
     def advice(self, summary: ColumnSummary, kind: str) -> str | None:
         n_present = summary.counts.sum()
-        is_text = all(isinstance(value, str) for value in summary.values[:100])
-        nearly_unique = len(summary.values) >= max(n_present / 2, FEWEST_ROWS_FOR_ADVICE / 2)
+        is_text = all(isinstance(value, str | uuid.UUID) for value in summary.values[:100])
+        nearly_unique = len(summary.values) >= n_present / 3
         if not is_text or n_present < FEWEST_ROWS_FOR_ADVICE or not nearly_unique:
             return None
         return (
@@ -139,7 +142,7 @@ class CategoryCodec(Codec):
         if len(self.infrequent_mass_) > 1:
             self.heads_ += (Uniform(),)
             self._head_names += ("position",)
-        self._reserve(counts, rare, summary.missing)
+        self._reserve(summary, rare)
 
     def _infrequent(self, counts: np.ndarray, n_samples: float) -> np.ndarray:
         """Return which categories share the infrequent code."""
@@ -152,17 +155,18 @@ class CategoryCodec(Codec):
             rare[by_count[most - 1 :]] = True
         return rare
 
-    def _reserve(self, counts: np.ndarray, rare: np.ndarray, missing: float) -> None:
+    def _reserve(self, summary: ColumnSummary, rare: np.ndarray) -> None:
         """Choose the code of values that `fit` did not see, and the mass reserved for them."""
+        counts = summary.counts
         if self._has_infrequent:
             self._unseen_code = self._n_frequent
             labelled = self.infrequent_label is not None
-            rows = rare.sum() if labelled else counts[rare].sum()
+            rows = estimated_richness(summary.rows[rare]) if labelled else counts[rare].sum()
         elif self._n_frequent:
             self._unseen_code = int(np.argmax(counts[~rare]))
             rows = counts[~rare][self._unseen_code]
         else:
-            self._unseen_code, rows = 0, missing  # the code of missing values
+            self._unseen_code, rows = 0, summary.missing  # the code of missing values
         n_events = 1 + (not self.missing_)  # an unknown category; a missing value
         self._seen_share = float(rows / (rows + n_events))
         self._unseen_mass = float(1 / (rows + n_events))
@@ -219,6 +223,9 @@ class CategoryCodec(Codec):
 
     def decode(self, heads: list[np.ndarray], n_samples: int) -> np.ndarray:
         codes = heads[0].astype(int)
+        n_codes = self.heads_[0].n_categories  # type: ignore[union-attr]
+        if len(codes) and not 0 <= codes.min() <= codes.max() < n_codes:
+            raise ValueError(f"codes must be 0 to {n_codes - 1}, got {codes.min()}, {codes.max()}")
         frequent = self.categories_[: self._n_frequent]
         table = np.append(frequent, as_objects([self.infrequent_label] * self._has_infrequent))
         values = np.append(table, as_objects([None]))[codes]

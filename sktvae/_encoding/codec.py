@@ -16,6 +16,8 @@ from sktvae._encoding.summary import ColumnSummary
 from sktvae._heads import Categorical, Head
 from sktvae._table.decimals import DecimalGrid, almost_on_grid
 
+# Identifiers are spread over a range this many times (twice) the number of their values.
+_SPARSE = 100_000
 # In shorter tables, identifiers and free text are hard to tell from categories.
 FEWEST_ROWS_FOR_ADVICE = 50
 
@@ -53,6 +55,7 @@ class Codec(TransformerMixin, BaseEstimator, ABC):
 
     _parameter_constraints: dict = {}
 
+    alternatives = "'drop', QuantileCodec() or, if all values differ, KeyCodec()"
     heads_: tuple[Head, ...]
     _head_names: tuple[str, ...]
 
@@ -264,15 +267,25 @@ class NumberCodec(Codec):
         if kind != "number":
             return None
         values, counts = summary.values, summary.counts
-        found = almost_on_grid(values, counts, DecimalGrid.of(values))
+        found = almost_on_grid(values, counts, self._grid)
         if found:
             decimals, offender = found
             return (
-                f"has {decimals} decimals in almost all rows, but holds {offender!r}, so samples "
-                "will have more. If that value is a mistake, replace it, or round the column: "
-                f"X[column].round({decimals})"
+                f"has {decimals} decimal(s) in almost all rows, but holds {offender!r}, so samples "
+                "will have more. If that is a mistake, replace such values, or round the column "
+                f"with .round({decimals})"
             )
         n = len(values)
+        span = values[-1] / 2 - values[0] / 2
+        if (
+            np.array_equal(values, np.rint(values))
+            and n >= max(counts.sum() / 3, FEWEST_ROWS_FOR_ADVICE)
+            and span > _SPARSE * n
+        ):
+            return (
+                f"holds {n} different integers in {counts.sum():.0f} rows, spread over a wide "
+                "range: it looks like an identifier, whose real values may appear in samples"
+            )
         is_dense = (
             n >= FEWEST_ROWS_FOR_ADVICE and (counts == 1).all() and values[-1] - values[0] < 1.1 * n
         )
@@ -287,6 +300,7 @@ class NumberCodec(Codec):
     _unseen_code: int
     _unseen_rows: float
     missing_: bool
+    _grid: DecimalGrid
 
     def _refuse_missing(self, absent: np.ndarray) -> str | None:
         if self.missing_ or not absent.any():

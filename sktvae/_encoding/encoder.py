@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -130,7 +131,7 @@ class TableEncoder(VersionedMixin, TransformerMixin, _BaseComposition):
             Codec,
         ],
         "categorical_features": ["array-like", StrOptions({"from_dtype"})],
-        "n_jobs": [int, None],
+        "n_jobs": [Integral, None],
         "random_state": ["random_state"],
     }
 
@@ -228,16 +229,16 @@ class TableEncoder(VersionedMixin, TransformerMixin, _BaseComposition):
         X : DataFrame or array-like of shape (n_samples, n_features)
         y : ignored
         sample_weight : array-like of shape (n_samples,), default=None
-            A row of weight 2 counts as two rows. Rows of weight 0 are encoded, but not learned.
+            A row of weight 2 counts as two rows. Rows of weight 0 are encoded but not learned, so
+            that what only they hold is an error, as in `transform`.
 
         Returns
         -------
         Z : ndarray of shape (n_samples, n_heads)
         """
-        if sample_weight is not None and (np.asarray(sample_weight) == 0).any():
-            self._fit(X, sample_weight, encode=False)
-            return self.transform_array(X)
         encoded = self._fit(X, sample_weight, encode=True)
+        if encoded.weight is not None and encoded.n_samples < len(sample_weight):
+            return self.transform_array(X)
         return stack_heads(encoded.heads, encoded.n_samples)
 
     def transform(self, X: Any) -> np.ndarray:
@@ -344,6 +345,7 @@ class TableEncoder(VersionedMixin, TransformerMixin, _BaseComposition):
         log_density: bool = False,
         strict: bool = False,
         owner: str = "TableEncoder",
+        sample_weight: Any = None,
     ) -> EncodedTable:
         """Encode a table, each column of which is read once.
 
@@ -357,6 +359,8 @@ class TableEncoder(VersionedMixin, TransformerMixin, _BaseComposition):
             they share the code of other values, and have a low density.
         owner : str, default="TableEncoder"
             The estimator that error messages name.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Rows of weight 0 are left out.
 
         Returns
         -------
@@ -364,24 +368,26 @@ class TableEncoder(VersionedMixin, TransformerMixin, _BaseComposition):
         """
         check_is_fitted(self)
         frame = self.schema_.conform(X, owner)
+        frame, weight = _rows_that_count(frame, sample_weight)
         plain = _PlainColumns(self.schema_, frame, self.relations_)
         heads: list[np.ndarray] = []
         clipped = []
         total = np.zeros(len(frame)) if log_density else None
-        for i, codec in enumerate(self.codecs_):
+        for i, (name, codec) in enumerate(zip(self.schema_.names, self.codecs_, strict=True)):
             column = plain.learned(i, codec)
             if codec is None:
                 continue
-            name = self.schema_.names[i]
             encoded = _with_name(name, codec.encode, column, log_density)
             if strict and encoded.refused:
-                raise ValueError(f"Column {name!r}: {encoded.refused}")
+                of = [str(r) for r in self.relations_ if name in r.targets]
+                note = f" (the column is encoded by {of[0]})" if of else ""
+                raise ValueError(f"Column {name!r}: {encoded.refused}{note}.")
             heads += encoded.heads
             if encoded.is_clipped:
                 clipped.append(name)
             if total is not None:
                 total += encoded.log_density
-        return EncodedTable(heads, len(frame), total, clipped=clipped)
+        return EncodedTable(heads, len(frame), total, weight, clipped)
 
     def fit_encode(self, X: Any, sample_weight: Any = None) -> EncodedTable:
         """Fit, and encode the rows of positive weight; each column is read once."""
@@ -433,13 +439,11 @@ class TableEncoder(VersionedMixin, TransformerMixin, _BaseComposition):
     def _fit(self, X: Any, sample_weight: Any, encode: bool) -> EncodedTable:
         """Fit, with the attributes set last and all at once."""
         frame, container = as_frame(X)
-        weight = row_weights(sample_weight, frame)
-        if weight is not None and (weight == 0).any():
-            frame, weight = frame.loc[weight > 0], weight[weight > 0]
+        frame, weight = _rows_that_count(frame, sample_weight)
         schema = TableSchema.learn(frame, container)
         plain = _PlainColumns(schema, frame, [])
         relations = self._fit_relations(schema, plain)
-        plain.relations = relations
+        plain.relate(relations)
         routes = self._route(frame, schema, relations)
         fitted = Parallel(n_jobs=self.n_jobs)(
             delayed(_fit_column)(column, codec, plain.learned(i, codec), weight, encode)
@@ -515,16 +519,19 @@ class TableEncoder(VersionedMixin, TransformerMixin, _BaseComposition):
         ]
         if keys:
             warn_user(key_warning(keys, n_rows))
-        for name, decision, column in zip(schema.names, routes, fitted, strict=True):
+        for i, (name, decision, column) in enumerate(
+            zip(schema.names, routes, fitted, strict=True)
+        ):
             if decision.by_default and column.advice:
                 warn_user(
                     f"Column {name!r} {column.advice}. To choose a codec for it, or to silence "
-                    f"this warning, use encoder=TableEncoder([('name', codec, [{name!r}])]), where "
-                    "codec is 'drop', CategoryCodec(), QuantileCodec() or, if all values differ, "
-                    "KeyCodec()."
+                    f"this warning, use encoder=TableEncoder([('column {i}', codec, [{name!r}])]), "
+                    f"where codec is {column.codec.alternatives}."
                 )
 
     def _check_encoded(self, Z: Any) -> np.ndarray:
+        if np.iscomplexobj(Z):
+            raise ValueError("Complex data not supported: Z must hold codes and real numbers.")
         Z = np.asarray(Z, dtype=float)
         if Z.ndim != 2 or Z.shape[1] != len(self.heads_):
             raise ValueError(
@@ -559,8 +566,17 @@ class _PlainColumns:
     def __init__(self, schema: TableSchema, frame: pd.DataFrame, relations: list):
         self.schema = schema
         self.frame = frame
-        self.relations = relations
         self._kept: dict[int, Any] = {}
+        self.relate(relations)
+
+    def relate(self, relations: list) -> None:
+        """Encode the targets of these relations by them."""
+        self._relation: dict[int, tuple[Relation, list[int]]] = {}
+        self._shared: set[int] = set()
+        for relation in relations:
+            at = _positions(self.schema, relation)
+            self._relation[at[0]] = relation, at
+            self._shared.update(at)
 
     def own(self, i: int) -> Any:
         """Return column `i`, and cache it, because it will be needed again."""
@@ -573,15 +589,14 @@ class _PlainColumns:
 
         If a relation leaves nothing to learn, it is checked, and the result is None.
         """
-        for relation in self.relations:
-            at = _positions(self.schema, relation)
-            if i == at[0]:
-                n_targets = len(relation.targets)
-                plain = [self.own(j) for j in at]
-                return relation.encode(plain[:n_targets], plain[n_targets:])
+        if i in self._relation:
+            relation, at = self._relation[i]
+            n_targets = len(relation.targets)
+            plain = [self.own(j) for j in at]
+            return relation.encode(plain[:n_targets], plain[n_targets:])
         if codec is None:
             return None  # a further target of a relation
-        if any(i in _positions(self.schema, relation) for relation in self.relations):
+        if i in self._shared:
             return self.own(i)
         try:
             return self._read(i)
@@ -614,6 +629,16 @@ def _fit_column(
     return _FittedColumn(codec, heads, codec.advice(summary, column.kind))
 
 
+def _rows_that_count(
+    frame: pd.DataFrame, sample_weight: Any
+) -> tuple[pd.DataFrame, np.ndarray | None]:
+    """Return the rows of positive weight, and their weights."""
+    weight = row_weights(sample_weight, frame)
+    if weight is None or (weight > 0).all():
+        return frame, weight
+    return frame.loc[weight > 0], weight[weight > 0]
+
+
 def _with_name(name: Any, function: Any, *arguments: Any) -> Any:
     """Call a function; its ValueErrors say which column they are about."""
     try:
@@ -624,13 +649,12 @@ def _with_name(name: Any, function: Any, *arguments: Any) -> Any:
 
 def _positions(schema: TableSchema, relation: Relation) -> list[int]:
     """Return the positions of the targets of a relation, then of its sources."""
+    known = schema.names
     names = [*relation.targets, *relation.sources]
-    absent = [name for name in names if name not in schema.names]
+    absent = [name for name in names if name not in known]
     if absent:
-        raise ValueError(
-            f"{relation} names {absent[0]!r}, which is not a column of X: {schema.names}."
-        )
-    return [schema.names.index(name) for name in names]
+        raise ValueError(f"{relation} names {absent[0]!r}, which is not a column of X: {known}.")
+    return [known.index(name) for name in names]
 
 
 def _decoding_order(relations: list[Relation]) -> list[Relation]:

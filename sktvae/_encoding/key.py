@@ -12,7 +12,8 @@ import numpy as np
 import pandas as pd
 
 from sktvae._encoding.codec import Codec, EncodedColumn, single_column
-from sktvae._encoding.summary import ColumnSummary, as_objects
+from sktvae._encoding.sample_weight import row_weights
+from sktvae._encoding.summary import ColumnSummary, as_objects, estimated_richness
 from sktvae._random import seed_of
 from sktvae._table.decimals import DecimalGrid
 
@@ -21,9 +22,9 @@ class _NotModelled(Codec):
     """A codec without heads.
 
     For scores, every value is taken to be equally likely: between the smallest and the largest
-    number, or among as many categories as there were. A model that knows more has a higher
-    likelihood, so that dropping a column does not improve the score of a synthesizer. The number
-    of possible values is all that is kept for this purpose. Weights of rows do not matter.
+    number, or among as many categories as there are estimated to be (Chao 1984). A model that knows
+    more has a higher likelihood, so that dropping a column does not improve the score of a
+    synthesizer. The number of possible values is all that is kept for this purpose.
     """
 
     _head_names = ()
@@ -36,13 +37,14 @@ class _NotModelled(Codec):
         self._log_missing = float(np.log(missing))
         self._log_present = 0.0
         if len(summary.values):
-            self._log_present = float(np.log1p(-missing) - np.log(_support(summary.values)))
+            self._log_present = float(np.log1p(-missing) - _log_support(summary))
 
     def summarise(self, X: Any, sample_weight: Any = None) -> ColumnSummary:
         column = single_column(X)
+        weight = row_weights(sample_weight, column)
         if pd.api.types.is_numeric_dtype(column.dtype):
-            return ColumnSummary.of_numbers(column.to_numpy(dtype=float, na_value=np.nan))
-        return ColumnSummary.of_categories(column)
+            return ColumnSummary.of_numbers(column.to_numpy(dtype=float, na_value=np.nan), weight)
+        return ColumnSummary.of_categories(column, weight)
 
     def _encode(self, column: Any, log_density: bool) -> EncodedColumn:
         density = np.where(pd.isna(column), self._log_missing, self._log_present)
@@ -118,6 +120,9 @@ class KeyCodec(_NotModelled):
                 f"Convert it to text: X[{column.name!r}].astype(str)."
             )
 
+    def summarise(self, X: Any, sample_weight: Any = None) -> ColumnSummary:
+        return super().summarise(X)  # a weight does not make a key occur twice
+
     def _fit(self, summary: ColumnSummary) -> None:
         if summary.missing:
             raise ValueError(
@@ -126,8 +131,9 @@ class KeyCodec(_NotModelled):
         values = summary.values
         if (summary.counts > 1).any():
             twice = values[np.argmax(summary.counts > 1)]
+            shown = repr(twice) if values.dtype == object else f"{twice:g}"
             raise ValueError(
-                f"the column holds {twice!r} twice, so it is not a key. Use another codec"
+                f"the column holds {shown} twice, so it is not a key. Use another codec"
             )
         super()._fit(summary)
         self._prefix, self._suffix, self._n_digits, self.start_ = "", "", 0, 1
@@ -196,18 +202,14 @@ def _is_uuid(value: Any) -> bool:
         return False
 
 
-def _support(values: np.ndarray) -> float:
-    """Return the number of values that a column can have, or the length of its range.
-
-    Parameters
-    ----------
-    values : ndarray of shape (n_values,)
-        Its distinct values in `fit`, as in `ColumnSummary`.
-    """
+def _log_support(summary: ColumnSummary) -> float:
+    """Return the logarithm of the number of possible values, or of the length of the range."""
+    values = summary.values
     if values.dtype == object:
-        return len(values)
-    span = float(values[-1] - values[0])
+        return float(np.log(estimated_richness(summary.rows)))
+    half_span = float(values[-1] / 2 - values[0] / 2)  # the whole one may overflow
+    if half_span == 0:
+        return 0.0
     grid = DecimalGrid.of(values)
-    if grid.decimals is not None:
-        return span / grid.step + 1
-    return span if span > 0 else 1.0
+    unit = 0.0 if grid.decimals is None else grid.step / 2
+    return float(np.log(half_span + unit) - np.log(grid.step / 2))

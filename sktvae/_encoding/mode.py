@@ -30,7 +30,7 @@ class ModeCodec(NumberCodec):
     clipped to its range.
 
     The range ends at the mean of the two smallest and at that of the two largest numbers, so that
-    neither extreme is kept in the fitted codec.
+    neither extreme is kept in the fitted codec, unless it repeats.
 
     Parameters
     ----------
@@ -95,8 +95,11 @@ class ModeCodec(NumberCodec):
         self.missing_ = summary.missing > 0
         self._grid = DecimalGrid.of(summary.values)
         last = max(int(summary.counts.sum()), 1) - 1
-        self._low = summary.at_ranks([0, min(1, last)]).mean()
-        self._high = summary.at_ranks([max(last - 1, 0), last]).mean()
+        n_rows = int(summary.rows.sum())
+        ends = summary.at_ranks(
+            [0, min(1, n_rows - 1), max(n_rows - 2, 0), n_rows - 1], summary.rows
+        )
+        self._low, self._high = ends[:2].mean(), ends[2:].mean()
         ranks = np.linspace(0, last, min(last + 1, self.max_samples)).astype(int)
         sample = np.resize(summary.at_ranks(ranks), max(len(ranks), 2))  # the mixture needs two
         self._fit_mixture(sample)

@@ -96,7 +96,7 @@ class QuantileCodec(NumberCodec):
         if self.n_subbins > 1:
             for run in _runs(coarse):
                 fine[run] = equal_mass_bins(counts[run], self.n_subbins, self.min_samples_bin)
-        self._cut(values, counts, _count_changes(coarse, fine))
+        self._cut(summary, _count_changes(coarse, fine))
         n_fine = np.array([fine[run].max() + 1 for run in _runs(coarse)])
         n_bins = int(n_fine.sum())
         if n_fine.max() == 1 or n_bins <= 4 * self.n_bins:
@@ -106,12 +106,15 @@ class QuantileCodec(NumberCodec):
         self._declare_heads()
         self._reserve()
 
-    def _cut(self, values: np.ndarray, counts: np.ndarray, bins: np.ndarray) -> None:
+    def _cut(self, summary: ColumnSummary, bins: np.ndarray) -> None:
         """Make cells: one per value that repeats, and a few stretches per run of the others."""
+        values, counts = summary.values, summary.counts
         middles = values[1:] / 2 + values[:-1] / 2
+        if self.decimals_ is not None:  # half-units exactly, without rounding errors
+            middles = np.round(middles, self.decimals_ + 1)
         middles = np.where(middles > values[:-1], middles, values[1:])  # neighbouring floats
         edges = np.concatenate([values[:1], middles, values[-1:]])
-        single = (counts <= 1) & (len(values) > 1)
+        single = (summary.rows <= 1) & (len(values) > 1)
         run = _count_changes(bins, np.where(single, -1, np.arange(len(values))))
         size = np.bincount(run)
         rank = np.arange(len(run)) - (np.cumsum(size) - size)[run]
@@ -184,8 +187,7 @@ class QuantileCodec(NumberCodec):
         encoded.is_clipped = bool(((column < self._low) | (column > self._high)).any())
         if not log_density:
             return encoded
-        original = np.where(absent, x, column)
-        density = np.where(absent, 0.0, np.log(self._density(original, cell, bins)))
+        density = np.where(absent, 0.0, np.log(self._density(x, cell, bins)))
         density += self._log_reserved(absent, bins)
         encoded.log_density = density
         return encoded
@@ -203,22 +205,29 @@ class QuantileCodec(NumberCodec):
         """Return the density of numbers given their bins, as the mass of one unit."""
         begin, end = self._bin_span(bins)
         share = self.mass_[cell] / (end - begin)
-        length = (self.edges_[cell + 1] - self.edges_[cell]) / self._grid.step
-        if self.decimals_ is None:
-            others = np.where(length > 0, length, 0.0)
-        else:
-            others = np.maximum(np.round(length) - 1, 0)
+        size = self._cell_sizes()[cell]
         value = self.values_[cell]
-        stretch = np.isnan(value)
+        # A cell around one value: the value, and the others that are encoded as it is.
+        others = np.maximum(size if self.decimals_ is None else size - 1, 0)
         count = self.mass_[cell] * self._n_present
         within = np.where(
             x == value,
             np.where(others > 0, count / (count + 1), 1.0),
             1 / ((count + 1) * np.where(others > 0, others, 1.0)),
         )
-        spread = 1 / np.where(length > 0, length, 1.0)
-        within[stretch] = (spread if self.decimals_ is None else np.minimum(spread, 1))[stretch]
+        stretch = np.isnan(value)
+        within[stretch] = 1 / np.where(size > 0, size, 1.0)[stretch]
         return share * within
+
+    def _cell_sizes(self) -> np.ndarray:
+        """Return how many numbers of the grid are in each cell; its length if there is no grid."""
+        if self.decimals_ is None:
+            return np.diff(self.edges_)
+        # Cells contain their lower edge and not the upper one; the last one contains both.
+        halves = np.rint(2 * self.edges_ / self._grid.step)
+        first = np.ceil(halves / 2)
+        first[-1] += halves[-1] % 2 == 0
+        return np.diff(first)
 
     # Decoding
 

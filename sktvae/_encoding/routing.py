@@ -98,6 +98,11 @@ class Settings:
         named: dict[int, tuple[str, Codec]] = {}
         for name, codec, key in codecs:
             codec = DropCodec() if isinstance(codec, str) and codec == "drop" else codec
+            if not isinstance(codec, Codec):
+                raise TypeError(
+                    f"The codec {name!r} is {codec!r}. It must be 'drop' or a codec such as "
+                    "QuantileCodec()."
+                )
             for i in _get_column_indices(frame, key(frame) if callable(key) else key):
                 if i in named:
                     raise ValueError(
@@ -122,7 +127,6 @@ def _named(question: Question) -> Route | None:
             f"Column {column.name!r} is given to the codec {name!r}, but a relation encodes it "
             "with another column. Remove it from one of them."
         )
-    codec.check_column(column, question.kind, question.relation is not None)
     return Route(codec, f"named by {name!r}")
 
 
@@ -133,7 +137,8 @@ def _encoded_by_a_relation(question: Question) -> Route | None:
 
 
 def _empty(question: Question) -> Route | None:
-    if question.series.isna().all():
+    is_combination = question.relation is not None and question.kind == "category"
+    if not is_combination and question.series.isna().all():
         return Route(CategoryCodec(), "holds no value")
     return None
 
@@ -175,7 +180,11 @@ RULES: tuple[Callable[[Question], Route | None], ...] = (
 
 def route(question: Question) -> Route:
     """Return the decision of the first rule that applies."""
-    return next(decision for rule in RULES if (decision := rule(question)) is not None)
+    decision = next(d for rule in RULES if (d := rule(question)) is not None)
+    if decision.codec is not None:
+        related = question.relation is not None
+        decision.codec.check_column(question.column, question.kind or "", related)
+    return decision
 
 
 def questions(

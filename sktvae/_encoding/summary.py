@@ -26,6 +26,9 @@ class ColumnSummary:
         The number of rows of each value, or the sum of their weights.
     missing : float
         The number of rows without a value, or the sum of their weights.
+    rows : float64 ndarray of shape (n_values,)
+        The number of rows of each value: as `counts` if the weights are integers, which stand for
+        repeated rows, and else the number of records. It says whether a value repeats.
 
     Examples
     --------
@@ -41,17 +44,20 @@ class ColumnSummary:
     values: np.ndarray
     counts: np.ndarray
     missing: float
+    rows: np.ndarray
 
     @classmethod
     def of_numbers(cls, column: np.ndarray, weight: np.ndarray | None = None) -> ColumnSummary:
         """Summarise float64 numbers, NaN where missing."""
         absent = np.isnan(column)
         if weight is None:
-            values, counts = np.unique(column[~absent], return_counts=True)
-            return cls(values, counts.astype(float), float(absent.sum()))
+            values, records = np.unique(column[~absent], return_counts=True)
+            counts = records.astype(float)
+            return cls(values, counts, float(absent.sum()), counts)
         values, codes = np.unique(column[~absent], return_inverse=True)
         counts = np.bincount(codes, weight[~absent], minlength=len(values))
-        return cls(values, counts, float(weight[absent].sum()))
+        rows = counts if _are_integers(weight) else np.bincount(codes, minlength=len(values))
+        return cls(values, counts, float(weight[absent].sum()), rows.astype(float))
 
     @classmethod
     def of_categories(cls, column: pd.Series, weight: np.ndarray | None = None) -> ColumnSummary:
@@ -62,7 +68,9 @@ class ColumnSummary:
         weight = np.ones(len(codes)) if weight is None else weight
         present = codes >= 0
         counts = np.bincount(codes[present], weight[present], minlength=len(values))
-        return cls(values[order], counts[order], float(weight[~present].sum()))
+        rows = np.bincount(codes[present], minlength=len(values)).astype(float)
+        rows = counts if _are_integers(weight) else rows
+        return cls(values[order], counts[order], float(weight[~present].sum()), rows[order])
 
     @property
     def n_samples(self) -> float:
@@ -71,19 +79,54 @@ class ColumnSummary:
 
     def merge(self, other: ColumnSummary) -> ColumnSummary:
         """Return the summary of the rows of both."""
-        missing = self.missing + other.missing
-        values = np.concatenate([self.values, other.values])
-        counts = np.concatenate([self.counts, other.counts])
-        if values.dtype == object:
-            both = self.of_categories(pd.Series(values, dtype=object), counts)
-        else:
-            both = self.of_numbers(values, counts)
-        return ColumnSummary(both.values, both.counts, missing)
+        codes, values = pd.factorize(np.concatenate([self.values, other.values]))
+        values = as_objects(values) if self.values.dtype == object else values
+        order = _sorted_order(values)
+        counts, rows = (
+            np.bincount(codes, np.concatenate(parts), minlength=len(values))[order]
+            for parts in ((self.counts, other.counts), (self.rows, other.rows))
+        )
+        return ColumnSummary(values[order], counts, self.missing + other.missing, rows)
 
-    def at_ranks(self, ranks: Any) -> np.ndarray:
-        """Return the numbers at these ranks (from 0) of the sorted column, without missing ones."""
-        at = np.searchsorted(np.cumsum(self.counts), ranks, side="right")
+    def at_ranks(self, ranks: Any, counts: np.ndarray | None = None) -> np.ndarray:
+        """Return the numbers at these ranks of the sorted column, without missing ones.
+
+        Parameters
+        ----------
+        ranks : array-like
+            From 0 on.
+        counts : ndarray of shape (n_values,), default=None
+            How often each value occurs; None is `self.counts`.
+        """
+        counts = self.counts if counts is None else counts
+        at = np.searchsorted(np.cumsum(counts), ranks, side="right")
         return self.values[np.minimum(at, len(self.values) - 1)]
+
+
+def estimated_richness(rows: np.ndarray) -> float:
+    """Estimate how many different values there are, those included that did not occur.
+
+    The bias-corrected estimator of Chao (1984): as many as were observed, and
+    ``f1 (f1 - 1) / (2 (f2 + 1))`` more, where ``f1`` and ``f2`` values occurred once and twice.
+
+    Parameters
+    ----------
+    rows : ndarray of shape (n_values,)
+        How often each value occurred.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sktvae._encoding.summary import estimated_richness
+    >>> estimated_richness(np.array([9, 7, 5])), estimated_richness(np.array([1, 1, 1, 2]))
+    (3.0, 5.5)
+    """
+    once, twice = (rows <= 1).sum(), ((rows > 1) & (rows <= 2)).sum()
+    return float(len(rows) + once * (once - 1) / (2 * (twice + 1)))
+
+
+def _are_integers(weight: np.ndarray) -> bool:
+    return bool((weight == np.rint(weight)).all())
 
 
 def as_objects(values: Iterable) -> np.ndarray:

@@ -71,10 +71,10 @@ class DecimalGrid:
 def almost_on_grid(
     values: np.ndarray, counts: np.ndarray, grid: DecimalGrid, *, at_most: float = 0.01
 ) -> tuple[int, float] | None:
-    """Find a much coarser grid that all but a few rows lie on.
+    """Find a much coarser grid that all rows lie on, up to rounding errors and a few cells.
 
-    A single cell such as 3.3000000000000003, or a sentinel such as 9.99e15, takes the decimals
-    away from a whole column; this finds the cells to blame.
+    Cells such as 3.3000000000000003, or a sentinel such as 9.99e15, take the decimals away from a
+    whole column; this finds one of them.
 
     Parameters
     ----------
@@ -93,11 +93,11 @@ def almost_on_grid(
     """
     finest = MAX_DECIMALS if grid.decimals is None else grid.decimals
     for decimals in range(min(5, finest - 3)):
-        exact = (np.round(values, decimals) == values) & (
-            np.abs(values) * 10.0**decimals <= LARGEST_INTEGER
-        )
-        off = counts[~exact].sum()
-        if 0 < off <= at_most * counts.sum():
+        rounded = np.round(values, decimals)
+        has_room = np.abs(values) * 10.0**decimals <= LARGEST_INTEGER
+        exact = has_room & (rounded == values)
+        near = has_room & (np.abs(rounded - values) <= 4 * np.spacing(np.abs(values)))
+        if not exact.all() and counts[~near].sum() <= at_most * counts.sum():
             return decimals, float(values[~exact][0])
     return None
 

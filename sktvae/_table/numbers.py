@@ -81,9 +81,11 @@ class NumberColumn(Column):
         return values
 
     def _floats(self, series: pd.Series) -> np.ndarray:
+        if series.isna().all():  # whatever the dtype
+            return np.full(len(series), np.nan)
         try:
-            if getattr(series.dtype, "kind", "O") in "mM":
-                raise TypeError(f"{series.dtype} is a dtype of times")
+            if pd.api.types.is_complex_dtype(series.dtype):
+                raise TypeError("it holds complex numbers")
             if self.decimals is not None:
                 series = series.astype(object).map(float, na_action="ignore")
             if not pd.api.types.is_numeric_dtype(series.dtype):

@@ -55,6 +55,8 @@ class TimeColumn(Column):
         return isinstance(self.storage.dtype, pd.DatetimeTZDtype)
 
     def read(self, series: pd.Series) -> np.ndarray:
+        if series.isna().all():  # whatever the dtype
+            return np.full(len(series), np.nan)
         try:
             series = self._as_times(series)
             ticks, absent, own = _ticks(series)

@@ -116,6 +116,7 @@ def train(
             "the best weights found so far."
         )
     weights.restore_(best)
+    vae.zero_grad(set_to_none=True)
     del optimizer, best
     if plan.calibrate:
         calibrate_(vae, [training] if validation is None else [training, validation], generator)

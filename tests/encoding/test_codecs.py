@@ -114,6 +114,53 @@ def test_quantile_probabilities_sum_to_one(x):
     assert abs(total - 1) < 0.02
 
 
+@pytest.mark.parametrize(
+    "x",
+    [
+        np.repeat([1.0, 2.0, 4.0], 5),
+        np.random.default_rng(0).normal(40, 10, 300).round(),
+        np.random.default_rng(1).integers(0, 30, 30).astype(float),
+        np.random.default_rng(2).lognormal(1, 1, 400).round(2),
+        np.random.default_rng(3).normal(0, 1, 300).round(1),
+        np.r_[0.0, 0.0, 0.3, 0.7, 0.7, 1.0],
+    ],
+)
+@pytest.mark.parametrize("params", [{}, {"n_bins": 4, "n_subbins": 3, "min_samples_bin": 3}])
+def test_quantile_probabilities_of_each_bin_sum_to_one(x, params):
+    """Over all numbers of the grid in the range, seen or not; a missing value takes the rest."""
+    codec = QuantileCodec(**params).fit(x)
+    step = 10.0**-codec.decimals_
+    n = round((x.max() - x.min()) / step) + 1
+    possible = np.round(x.min() + step * np.arange(n), codec.decimals_)
+    encoded = codec.encode(possible, log_density=True)
+    n_codes = sum(isinstance(head, Categorical) for head in codec.heads_)
+    missing = codec.encode([np.nan], log_density=True)
+    density = np.exp(np.append(encoded.log_density, missing.log_density))
+    pairs = zip(encoded.heads[:n_codes], missing.heads[:n_codes], strict=True)
+    codes = np.column_stack([np.append(*pair) for pair in pairs])
+    _, bins = np.unique(codes, axis=0, return_inverse=True)
+    np.testing.assert_allclose(np.bincount(bins.ravel(), density), 1, rtol=1e-9)
+
+
+def test_quantile_numbers_beyond_the_range_are_scored_as_its_ends():
+    codec = QuantileCodec().fit(np.repeat([1.0, 2.0, 3.0], [30, 30, 40]))
+    density = codec.log_density([1.0, -99.0, 3.0, 99.0])
+    assert density[0] == density[1] and density[2] == density[3]
+
+
+def test_fractional_weights_do_not_make_numbers_repeat():
+    """Weights of more than one row keep no number that occurs once."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=300)
+    for weight in (rng.uniform(1.1, 3, 300), rng.gamma(2, 1, 300)):
+        codec = QuantileCodec().fit(x, sample_weight=weight / weight.mean())
+        Z = codec.transform(x)
+        Z[:, -1] = rng.random(300)
+        assert not np.isin(codec.inverse_transform(Z), x).any()
+        modes = ModeCodec(random_state=0).fit(x, sample_weight=weight)
+        assert modes._low not in x and modes._high not in x
+
+
 def test_quantile_unseen_values_have_a_probability():
     """Seen and unseen integers of one cell share its mass, and no more than that."""
     codec = QuantileCodec().fit(np.repeat([0.0, 10.0], [30, 9]))

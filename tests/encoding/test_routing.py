@@ -1,8 +1,12 @@
 """Which codec a column gets, why, and what the user is told about it."""
 
+import re
+import uuid
+
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.preprocessing import StandardScaler
 
 from sktvae import (
     CategoryCodec,
@@ -82,12 +86,28 @@ def test_the_audit_trail():
         (RNG.permutation(400), "400 different integers, from 0 to 399"),
         (np.arange(400)[::-1], "looks like a row number"),
         ([*range(200), *range(201, 401)], "looks like a row number"),
+        (np.repeat([uuid.UUID(int=i) for i in range(200)], 2), "200 different texts in 400 rows"),
+        (np.repeat([f"P{i}" for i in range(134)], 3)[:400], "134 different texts in 400 rows"),
+        (np.repeat(RNG.choice(10**9, 200, replace=False), 2), "looks like an identifier"),
+        (RNG.choice(10**9, 400, replace=False), "400 different integers.*an identifier"),
     ],
-    ids=["visits", "one duplicate", "mostly missing", "category", "shuffled", "falling", "gap"],
+    ids=[
+        "visits",
+        "one duplicate",
+        "mostly missing",
+        "category",
+        "shuffled",
+        "falling",
+        "gap",
+        "uuids",
+        "three visits",
+        "repeated numbers",
+        "record numbers",
+    ],
 )
 def test_identifiers_that_will_appear_in_samples_are_warned_of(column, match):
     X = pd.DataFrame({"id": column, "bp": RNG.normal(120, 10, 400).round()})
-    with pytest.warns(UserWarning, match=f"'id'.*{match}.*will appear in samples") as caught:
+    with pytest.warns(UserWarning, match=f"'id'.*{match}.*appear in samples") as caught:
         TableEncoder().fit(X)
     assert len(caught) == 1 and caught[0].filename == __file__
 
@@ -96,8 +116,27 @@ def test_identifiers_that_will_appear_in_samples_are_warned_of(column, match):
 def test_a_cell_that_spoils_the_decimals_is_warned_of(offender):
     X = pd.DataFrame({"price": np.round(RNG.lognormal(2, 1, 500), 2), "n": RNG.integers(0, 9, 500)})
     X.loc[7, "price"] = offender
-    with pytest.warns(UserWarning, match=r"'price' has 2 decimals.*but holds.*round\(2\)"):
+    with pytest.warns(UserWarning, match=r"'price' has 2 decimal\(s\).*but holds.*round\(2\)"):
         TableEncoder().fit(X)
+
+
+def test_products_of_prices_are_warned_of():
+    X = pd.DataFrame({"n": RNG.integers(1, 9, 300), "price": RNG.uniform(1, 9, 300).round(2)})
+    X["total"] = X["n"] * X["price"]
+    assert (X["total"] != X["total"].round(2)).mean() > 0.02
+    with pytest.warns(UserWarning, match=r"'total' has 2 decimal\(s\)"):
+        TableEncoder().fit(X)
+
+
+def test_the_advice_can_be_followed_for_several_columns(recwarn):
+    X = pd.DataFrame({"note": [*NOTES[:399], NOTES[0]], "text": [*NOTES[:398], "a", "a"], "n": 1})
+    TableEncoder().fit(X)
+    entries = [re.search(r"\('column \d+', codec, .*?\]\)", str(w.message))[0] for w in recwarn]
+    assert len(entries) == 2
+    advised = eval(f"TableEncoder([{', '.join(entries)}])", {"codec": "drop"} | globals())
+    recwarn.clear()
+    advised.fit(X)
+    assert not recwarn
 
 
 @pytest.mark.parametrize(
@@ -109,8 +148,9 @@ def test_a_cell_that_spoils_the_decimals_is_warned_of(offender):
         pd.date_range("2024-01-01", periods=400),
         RNG.choice([f"city {i}" for i in range(100)], 400),
         np.where(RNG.random(400) < 0.99, RNG.integers(0, 50, 400), 0.5),
+        RNG.lognormal(10, 1, 400).round(),
     ],
-    ids=["float", "integer", "decimals", "days", "cities", "a half"],
+    ids=["float", "integer", "decimals", "days", "cities", "a half", "incomes"],
 )
 def test_ordinary_columns_are_not_warned_of(column, recwarn):
     TableEncoder().fit(pd.DataFrame({"x": column, "y": 1}))
@@ -133,6 +173,15 @@ def test_codecs_say_what_they_do_not_take():
         TableEncoder([("x", QuantileCodec(), ["number"])], relations=[both]).fit(X)
     with pytest.raises(ValueError, match="'id' has the category dtype"):
         TableEncoder([("x", KeyCodec(), ["id"])]).fit(X)
+
+
+def test_codecs_that_cannot_encode_a_column_are_refused_with_its_name():
+    X = pd.DataFrame({"a": np.arange(60) % 7, "b": ["x", "y"] * 30})
+    codec = CategoryCodec(max_categories=3, infrequent_label="other")
+    with pytest.raises(ValueError, match="'a' is int64 and cannot hold infrequent_label='other'"):
+        TableEncoder(numerical=codec).fit(X)
+    with pytest.raises(TypeError, match=r"The codec 'scale' is StandardScaler.*must be 'drop' or"):
+        TableEncoder([("scale", StandardScaler(), ["a"])]).fit(X)
 
 
 def test_names_of_encoded_columns_do_not_collide():

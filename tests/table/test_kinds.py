@@ -195,6 +195,24 @@ def test_kinds_and_storages_are_independent():
         pd.testing.assert_series_equal(column.write(column.read(series)), series)
 
 
+@pytest.mark.parametrize("gone", [[np.nan] * 3, [None] * 3, [pd.NaT] * 3])
+def test_a_column_of_missing_values_alone_is_read_whatever_its_dtype(gone):
+    X = pd.DataFrame({"t": [DAY, pd.NaT, DAY], "n": [1.5, np.nan, 2.0], "d": [DAY - DAY] * 3})
+    X.loc[1, "d"] = pd.NaT
+    encoder = TableEncoder().fit(X)
+    encoded = encoder.transform(pd.DataFrame({name: gone for name in X}))
+    np.testing.assert_array_equal(encoded, encoder.transform(X)[[1, 1, 1]])
+
+
+def test_complex_numbers_are_refused():
+    X = pd.DataFrame({"x": [1.0, 2.0, 3.0]})
+    encoder = TableEncoder().fit(X)
+    with pytest.raises(TypeError, match="Column 'x' was a number"):
+        encoder.log_density(X + 5j)
+    with pytest.raises(ValueError, match="Complex data not supported"):
+        encoder.inverse_transform(encoder.transform(X) + 0.5j)
+
+
 def test_decimal_grids():
     assert DecimalGrid.of(np.array([1.5, np.nan, 2.25])).decimals == 2
     assert DecimalGrid.of(np.array([1 / 3])).decimals is None
@@ -203,6 +221,8 @@ def test_decimal_grids():
     values = np.array([*np.arange(200) / 4, 1 / 3])
     assert almost_on_grid(values, np.ones(201), DecimalGrid.of(values)) == (2, 1 / 3)
     assert almost_on_grid(values[:-1], np.ones(200), DecimalGrid(2)) is None
+    noisy = np.array([3 * 1.1, *np.arange(200) / 4])
+    assert almost_on_grid(noisy, np.ones(201), DecimalGrid.of(noisy)) == (2, 3 * 1.1)
 
 
 def test_keys_and_order_survive_other_containers():
