@@ -260,8 +260,9 @@ class TVAESynthesizer(
         sample_weight : array-like of shape (n_samples,), default=None
             A row of weight 2 counts as two rows, in the encoding and in the gradients; a row of
             weight 0 is left out. If all weights are integers that sum up to at most ten times the
-            number of rows of positive weight, the fit equals that of the repeated rows. Positive
-            weights with a mean below one are scaled to a mean of one.
+            number of rows of positive weight, the fit equals that of the repeated rows, except that
+            a key is still taken for a key. Positive weights with a mean below one are scaled to a
+            mean of one.
 
         Returns
         -------

@@ -356,6 +356,7 @@ def test_no_warnings(table):
         model.score(table)
 
 
+@pytest.mark.filterwarnings("ignore:Column 'key' has 10000 different texts")
 def test_a_column_of_many_categories():
     """10,000 categories: a code for the rare ones and which of them it is; all can come out."""
     X = pd.DataFrame({"key": [f"k{i % 10_000}" for i in range(20_000)], "x": np.arange(20_000) % 9})

@@ -16,14 +16,20 @@ from sklearn.utils.metaestimators import _BaseComposition
 from sklearn.utils.validation import check_is_fitted
 
 from sktvae._encoding.codec import Codec, stack_heads
+from sktvae._encoding.columns import (
+    PlainColumns,
+    decoding_order,
+    fit_column,
+    positions,
+    rows_that_count,
+    with_name,
+)
 from sktvae._encoding.key import DropCodec, KeyCodec
 from sktvae._encoding.relations import Relation
 from sktvae._encoding.routing import NUMERICAL, Route, Settings, key_warning, questions, route
-from sktvae._encoding.sample_weight import row_weights
 from sktvae._heads import Categorical, Uniform
 from sktvae._persistence import VersionedMixin
 from sktvae._random import seeds_of
-from sktvae._table.column import Column
 from sktvae._table.containers import as_frame
 from sktvae._table.schema import TableSchema
 from sktvae._warnings import warn_user
@@ -368,8 +374,8 @@ class TableEncoder(VersionedMixin, TransformerMixin, _BaseComposition):
         """
         check_is_fitted(self)
         frame = self.schema_.conform(X, owner)
-        frame, weight = _rows_that_count(frame, sample_weight)
-        plain = _PlainColumns(self.schema_, frame, self.relations_)
+        frame, weight = rows_that_count(frame, sample_weight)
+        plain = PlainColumns(self.schema_, frame, self.relations_)
         heads: list[np.ndarray] = []
         clipped = []
         total = np.zeros(len(frame)) if log_density else None
@@ -377,7 +383,7 @@ class TableEncoder(VersionedMixin, TransformerMixin, _BaseComposition):
             column = plain.learned(i, codec)
             if codec is None:
                 continue
-            encoded = _with_name(name, codec.encode, column, log_density)
+            encoded = with_name(name, codec.encode, column, log_density)
             if strict and encoded.refused:
                 of = [str(r) for r in self.relations_ if name in r.targets]
                 note = f" (the column is encoded by {of[0]})" if of else ""
@@ -406,7 +412,7 @@ class TableEncoder(VersionedMixin, TransformerMixin, _BaseComposition):
         -------
         X : DataFrame or ndarray of shape (n_samples, n_features)
         """
-        related = {i for relation in self.relations_ for i in _positions(self.schema_, relation)}
+        related = {i for relation in self.relations_ for i in positions(self.schema_, relation)}
         plain: dict[int, Any] = {}
         series: dict[int, pd.Series] = {}
         start = 0
@@ -415,13 +421,13 @@ class TableEncoder(VersionedMixin, TransformerMixin, _BaseComposition):
                 continue
             own = heads[start : start + len(codec.heads_)]
             start += len(own)
-            values = _with_name(column.name, codec.decode, own, n_samples)
+            values = with_name(column.name, codec.decode, own, n_samples)
             if i in related:
                 plain[i] = values
             else:
                 series[i] = column.write(values)
         for relation in self.relations_:
-            at = _positions(self.schema_, relation)
+            at = positions(self.schema_, relation)
             n_targets = len(relation.targets)
             decoded = relation.decode(plain.get(at[0]), [plain[i] for i in at[n_targets:]])
             plain.update(zip(at[:n_targets], decoded, strict=True))
@@ -439,14 +445,14 @@ class TableEncoder(VersionedMixin, TransformerMixin, _BaseComposition):
     def _fit(self, X: Any, sample_weight: Any, encode: bool) -> EncodedTable:
         """Fit, with the attributes set last and all at once."""
         frame, container = as_frame(X)
-        frame, weight = _rows_that_count(frame, sample_weight)
+        frame, weight = rows_that_count(frame, sample_weight)
         schema = TableSchema.learn(frame, container)
-        plain = _PlainColumns(schema, frame, [])
+        plain = PlainColumns(schema, frame, [])
         relations = self._fit_relations(schema, plain)
         plain.relate(relations)
         routes = self._route(frame, schema, relations)
         fitted = Parallel(n_jobs=self.n_jobs)(
-            delayed(_fit_column)(column, codec, plain.learned(i, codec), weight, encode)
+            delayed(fit_column)(column, codec, plain.learned(i, codec), weight, encode)
             for i, (column, codec) in enumerate(
                 zip(schema.columns, self._seeded(routes), strict=True)
             )
@@ -469,7 +475,7 @@ class TableEncoder(VersionedMixin, TransformerMixin, _BaseComposition):
         heads = [head for column in fitted for head in column.heads]
         return EncodedTable(heads, len(frame), weight=weight)
 
-    def _fit_relations(self, schema: TableSchema, plain: _PlainColumns) -> list:
+    def _fit_relations(self, schema: TableSchema, plain: PlainColumns) -> list:
         """Return fitted relations, each after those that decode its sources."""
         left: list[Relation] = []
         decided: dict = {}  # target -> relation
@@ -480,7 +486,7 @@ class TableEncoder(VersionedMixin, TransformerMixin, _BaseComposition):
                     "LessEqual('begin', 'end')."
                 )
             relation = clone(relation)
-            at = _positions(schema, relation)
+            at = positions(schema, relation)
             if len(set(at)) < len(at):
                 raise ValueError(f"{relation} names a column twice.")
             for name in relation.targets:
@@ -494,7 +500,7 @@ class TableEncoder(VersionedMixin, TransformerMixin, _BaseComposition):
             n_targets = len(relation.targets)
             relation.fit([schema.columns[i] for i in at], values[:n_targets], values[n_targets:])
             left.append(relation)
-        return _decoding_order(left)
+        return decoding_order(left)
 
     def _route(self, frame: pd.DataFrame, schema: TableSchema, relations: list) -> list[Route]:
         self._validate_names([name for name, _ in self._named])
@@ -558,114 +564,3 @@ class TableEncoder(VersionedMixin, TransformerMixin, _BaseComposition):
         tags.input_tags.allow_nan = True
         tags.input_tags.categorical = True
         return tags
-
-
-class _PlainColumns:
-    """The plain columns of a table, each read once: cached if a relation needs them."""
-
-    def __init__(self, schema: TableSchema, frame: pd.DataFrame, relations: list):
-        self.schema = schema
-        self.frame = frame
-        self._kept: dict[int, Any] = {}
-        self.relate(relations)
-
-    def relate(self, relations: list) -> None:
-        """Encode the targets of these relations by them."""
-        self._relation: dict[int, tuple[Relation, list[int]]] = {}
-        self._shared: set[int] = set()
-        for relation in relations:
-            at = _positions(self.schema, relation)
-            self._relation[at[0]] = relation, at
-            self._shared.update(at)
-
-    def own(self, i: int) -> Any:
-        """Return column `i`, and cache it, because it will be needed again."""
-        if i not in self._kept:
-            self._kept[i] = self._read(i)
-        return self._kept[i]
-
-    def learned(self, i: int, codec: Codec | None) -> Any:
-        """Return what the codec of column `i` learns.
-
-        If a relation leaves nothing to learn, it is checked, and the result is None.
-        """
-        if i in self._relation:
-            relation, at = self._relation[i]
-            n_targets = len(relation.targets)
-            plain = [self.own(j) for j in at]
-            return relation.encode(plain[:n_targets], plain[n_targets:])
-        if codec is None:
-            return None  # a further target of a relation
-        if i in self._shared:
-            return self.own(i)
-        try:
-            return self._read(i)
-        except (TypeError, ValueError):
-            if isinstance(codec, DropCodec):  # it need not be readable
-                return self.frame.iloc[:, i].astype(object)
-            raise
-
-    def _read(self, i: int) -> Any:
-        return self.schema.columns[i].read(self.frame.iloc[:, i])
-
-
-@dataclass
-class _FittedColumn:
-    codec: Codec | None
-    heads: list[np.ndarray]
-    advice: str | None
-
-
-def _fit_column(
-    column: Column, codec: Codec | None, plain: Any, weight: np.ndarray | None, encode: bool
-) -> _FittedColumn:
-    """Fit one codec and, if asked, encode its column, which is summarised once."""
-    if codec is None:
-        return _FittedColumn(None, [], None)
-    name = column.name
-    summary = _with_name(name, codec.summarise, plain, weight)
-    _with_name(name, codec.fit_summary, summary)
-    heads = _with_name(name, codec.encode, plain).heads if encode else []
-    return _FittedColumn(codec, heads, codec.advice(summary, column.kind))
-
-
-def _rows_that_count(
-    frame: pd.DataFrame, sample_weight: Any
-) -> tuple[pd.DataFrame, np.ndarray | None]:
-    """Return the rows of positive weight, and their weights."""
-    weight = row_weights(sample_weight, frame)
-    if weight is None or (weight > 0).all():
-        return frame, weight
-    return frame.loc[weight > 0], weight[weight > 0]
-
-
-def _with_name(name: Any, function: Any, *arguments: Any) -> Any:
-    """Call a function; its ValueErrors say which column they are about."""
-    try:
-        return function(*arguments)
-    except ValueError as error:
-        raise ValueError(f"Column {name!r}: {error}") from error
-
-
-def _positions(schema: TableSchema, relation: Relation) -> list[int]:
-    """Return the positions of the targets of a relation, then of its sources."""
-    known = schema.names
-    names = [*relation.targets, *relation.sources]
-    absent = [name for name in names if name not in known]
-    if absent:
-        raise ValueError(f"{relation} names {absent[0]!r}, which is not a column of X: {known}.")
-    return [known.index(name) for name in names]
-
-
-def _decoding_order(relations: list[Relation]) -> list[Relation]:
-    """Return the relations, each after those that decode its sources."""
-    ordered, left = [], relations
-    while left:
-        ready = [r for r in left if not any(s in t.targets for t in left for s in r.sources)]
-        if not ready:
-            raise ValueError(
-                f"The relations {left} depend on each other in a cycle. Omit one of them."
-            )
-        ordered += ready
-        left = [r for r in left if r not in ready]
-    return ordered

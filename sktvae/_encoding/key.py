@@ -114,7 +114,7 @@ class KeyCodec(_NotModelled):
                 f"Column {column.name!r} is part of a relation, so it cannot be a key. Omit the "
                 "relation or the KeyCodec."
             )
-        if getattr(column, "has_fixed_categories", False):
+        if column.has_fixed_categories:
             raise ValueError(
                 f"Column {column.name!r} has the category dtype, which cannot hold new keys. "
                 f"Convert it to text: X[{column.name!r}].astype(str)."

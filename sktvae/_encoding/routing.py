@@ -211,7 +211,7 @@ def is_key(series: pd.Series, column: Any) -> bool:
     It does if it is text, or holds UUIDs, that differ in each row, or if it is a column of integers
     that count up by one, and its dtype has room for as many new ones in a thousand tables.
     """
-    if len(series) < _FEWEST_KEYS or getattr(column, "has_fixed_categories", False):
+    if len(series) < _FEWEST_KEYS or column.has_fixed_categories:
         return False
     if column.kind == "number":
         if not column.whole or series.isna().any():

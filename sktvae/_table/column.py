@@ -24,7 +24,20 @@ class Storage(ABC):
     Storages keep plain Python values only, and no pandas objects, so that models can be saved
     with skops. `Column.read` looks at the dtype at hand, which may differ from that in `fit`;
     `hold` gives the column back as `fit` saw it.
+
+    Attributes
+    ----------
+    python_type : str or None
+        The common type of Python objects that are numbers or times.
+    meaning : {"number", "datetime", "timedelta", "category", None}
+        What values of a pyarrow type are; None if the dtype of the Series says so.
+    scale : int or None
+        The decimals of a decimal type.
     """
+
+    python_type: str | None = None
+    meaning: str | None = None
+    scale: int | None = None
 
     @property
     @abstractmethod
@@ -77,6 +90,11 @@ class Column(ABC):
     storage: Storage
 
     is_numeric: ClassVar[bool] = True  # whether the plain column holds float64 numbers
+
+    @property
+    def has_fixed_categories(self) -> bool:
+        """Whether the dtype lists its categories, so that it cannot hold any others."""
+        return False
 
     @property
     @abstractmethod

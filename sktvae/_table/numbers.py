@@ -34,19 +34,17 @@ class NumberColumn(Column):
 
     @classmethod
     def recognise(cls, name: Hashable, series: pd.Series, storage: Storage) -> Column | None:
-        python_type = getattr(storage, "python_type", None)
+        python_type = storage.python_type
         if python_type == "Decimal":
             exponents = [value.as_tuple().exponent for value in series.dropna()]
             finite = [-e for e in exponents if isinstance(e, int)]  # "F", "n" of inf and NaN
             return cls(name, storage, decimals=max([0, *finite]))
         if python_type in ("int", "float"):
             return cls(name, storage, whole=python_type == "int")
-        meaning = getattr(storage, "meaning", None)
-        if meaning == "number":
-            scale = getattr(storage, "scale", None)
-            return cls(name, storage, storage.integer_limits is not None, scale)
+        if storage.meaning == "number":
+            return cls(name, storage, storage.integer_limits is not None, storage.scale)
         is_number = pd.api.types.is_numeric_dtype(series.dtype)
-        if meaning is None and is_number and not pd.api.types.is_bool_dtype(series.dtype):
+        if storage.meaning is None and is_number and not pd.api.types.is_bool_dtype(series.dtype):
             return cls(name, storage, storage.integer_limits is not None)
         return None
 

@@ -127,11 +127,11 @@ def _parse(text: pd.Series, meaning: str) -> pd.Series:
 
 def _meaning(series: pd.Series, storage: Storage) -> str | None:
     """Return "datetime" or "timedelta", or None if a Series holds no times."""
-    arrow_meaning = getattr(storage, "meaning", None)
-    if arrow_meaning is not None:
-        return arrow_meaning if arrow_meaning in _MEANINGS.values() else None
-    python_type = getattr(storage, "python_type", None) or ""
-    return _PYTHON_TYPES.get(python_type) or _MEANINGS.get(getattr(series.dtype, "kind", "O"))
+    if storage.meaning is not None:
+        return storage.meaning if storage.meaning in _MEANINGS.values() else None
+    return _PYTHON_TYPES.get(storage.python_type or "") or _MEANINGS.get(
+        getattr(series.dtype, "kind", "O")
+    )
 
 
 def _ticks(times: pd.Series) -> tuple[np.ndarray, np.ndarray, str]:

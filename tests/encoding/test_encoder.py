@@ -55,6 +55,7 @@ def odd_table():
     )
 
 
+@pytest.mark.filterwarnings("ignore:Column 'small' holds 60 different integers")
 def test_round_trip_of_odd_columns():
     X = odd_table()
     encoder = TableEncoder().fit(X)

@@ -1,0 +1,129 @@
+"""The plain columns of one table, each read once, and the codecs fitted to them one by one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from sktvae._encoding.codec import Codec
+from sktvae._encoding.key import DropCodec
+from sktvae._encoding.relations import Relation
+from sktvae._encoding.sample_weight import row_weights
+from sktvae._table.column import Column
+from sktvae._table.schema import TableSchema
+
+
+class PlainColumns:
+    """The plain columns of a table, each read once: cached if a relation needs them."""
+
+    def __init__(self, schema: TableSchema, frame: pd.DataFrame, relations: list):
+        self.schema = schema
+        self.frame = frame
+        self._kept: dict[int, Any] = {}
+        self.relate(relations)
+
+    def relate(self, relations: list) -> None:
+        """Encode the targets of these relations by them."""
+        self._relation: dict[int, tuple[Relation, list[int]]] = {}
+        self._shared: set[int] = set()
+        for relation in relations:
+            at = positions(self.schema, relation)
+            self._relation[at[0]] = relation, at
+            self._shared.update(at)
+
+    def own(self, i: int) -> Any:
+        """Return column `i`, and cache it, because it will be needed again."""
+        if i not in self._kept:
+            self._kept[i] = self._read(i)
+        return self._kept[i]
+
+    def learned(self, i: int, codec: Codec | None) -> Any:
+        """Return what the codec of column `i` learns.
+
+        If a relation leaves nothing to learn, it is checked, and the result is None.
+        """
+        if i in self._relation:
+            relation, at = self._relation[i]
+            n_targets = len(relation.targets)
+            plain = [self.own(j) for j in at]
+            return relation.encode(plain[:n_targets], plain[n_targets:])
+        if codec is None:
+            return None  # a further target of a relation
+        if i in self._shared:
+            return self.own(i)
+        try:
+            return self._read(i)
+        except (TypeError, ValueError):
+            if isinstance(codec, DropCodec):  # it need not be readable
+                return self.frame.iloc[:, i].astype(object)
+            raise
+
+    def _read(self, i: int) -> Any:
+        return self.schema.columns[i].read(self.frame.iloc[:, i])
+
+
+@dataclass
+class FittedColumn:
+    """A fitted codec, the column in codes if asked for, and what a user should know about it."""
+
+    codec: Codec | None
+    heads: list[np.ndarray]
+    advice: str | None
+
+
+def fit_column(
+    column: Column, codec: Codec | None, plain: Any, weight: np.ndarray | None, encode: bool
+) -> FittedColumn:
+    """Fit one codec and, if asked, encode its column, which is summarised once."""
+    if codec is None:
+        return FittedColumn(None, [], None)
+    name = column.name
+    summary = with_name(name, codec.summarise, plain, weight)
+    with_name(name, codec.fit_summary, summary)
+    heads = with_name(name, codec.encode, plain).heads if encode else []
+    return FittedColumn(codec, heads, codec.advice(summary, column.kind))
+
+
+def rows_that_count(
+    frame: pd.DataFrame, sample_weight: Any
+) -> tuple[pd.DataFrame, np.ndarray | None]:
+    """Return the rows of positive weight, and their weights."""
+    weight = row_weights(sample_weight, frame)
+    if weight is None or (weight > 0).all():
+        return frame, weight
+    return frame.loc[weight > 0], weight[weight > 0]
+
+
+def with_name(name: Any, function: Any, *arguments: Any) -> Any:
+    """Call a function; its ValueErrors say which column they are about."""
+    try:
+        return function(*arguments)
+    except ValueError as error:
+        raise ValueError(f"Column {name!r}: {error}") from error
+
+
+def positions(schema: TableSchema, relation: Relation) -> list[int]:
+    """Return the positions of the targets of a relation, then of its sources."""
+    known = schema.names
+    names = [*relation.targets, *relation.sources]
+    absent = [name for name in names if name not in known]
+    if absent:
+        raise ValueError(f"{relation} names {absent[0]!r}, which is not a column of X: {known}.")
+    return [known.index(name) for name in names]
+
+
+def decoding_order(relations: list[Relation]) -> list[Relation]:
+    """Return the relations, each after those that decode its sources."""
+    ordered, left = [], relations
+    while left:
+        ready = [r for r in left if not any(s in t.targets for t in left for s in r.sources)]
+        if not ready:
+            raise ValueError(
+                f"The relations {left} depend on each other in a cycle. Omit one of them."
+            )
+        ordered += ready
+        left = [r for r in left if r not in ready]
+    return ordered
