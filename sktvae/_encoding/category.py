@@ -68,7 +68,7 @@ class CategoryCodec(Codec):
     array(['no', None], dtype=object)
     """
 
-    alternatives = "'drop', CategoryCodec() or, if all values differ, KeyCodec()"
+    alternatives = "'drop', CategoryCodec() or, if all rows have a different value, KeyCodec()"
     _parameter_constraints = {
         "min_frequency": [
             Interval(Integral, 1, None, closed="left"),

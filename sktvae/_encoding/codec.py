@@ -55,7 +55,7 @@ class Codec(TransformerMixin, BaseEstimator, ABC):
 
     _parameter_constraints: dict = {}
 
-    alternatives = "'drop', QuantileCodec() or, if all values differ, KeyCodec()"
+    alternatives = "'drop', QuantileCodec() or, if all rows have a different value, KeyCodec()"
     heads_: tuple[Head, ...]
     _head_names: tuple[str, ...]
 
@@ -281,6 +281,7 @@ class NumberCodec(Codec):
             np.array_equal(values, np.rint(values))
             and n >= max(counts.sum() / 3, FEWEST_ROWS_FOR_ADVICE)
             and span > _SPARSE * n
+            and (values >= values[-1] / 10).mean() > 0.8  # not so of amounts of money
         ):
             return (
                 f"holds {n} different integers in {counts.sum():.0f} rows, spread over a wide "

@@ -149,8 +149,9 @@ def test_the_advice_can_be_followed_for_several_columns(recwarn):
         RNG.choice([f"city {i}" for i in range(100)], 400),
         np.where(RNG.random(400) < 0.99, RNG.integers(0, 50, 400), 0.5),
         RNG.lognormal(10, 1, 400).round(),
+        RNG.lognormal(20, 1.5, 400).round(),
     ],
-    ids=["float", "integer", "decimals", "days", "cities", "a half", "incomes"],
+    ids=["float", "integer", "decimals", "days", "cities", "a half", "incomes", "revenues"],
 )
 def test_ordinary_columns_are_not_warned_of(column, recwarn):
     TableEncoder().fit(pd.DataFrame({"x": column, "y": 1}))
