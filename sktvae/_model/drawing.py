@@ -25,7 +25,7 @@ def draw(decoder: Decoder, z: Tensor, generator: Generator, order: Tensor | None
     decoder : Decoder
     z : tensor of shape (B, E)
     generator : torch.Generator
-        On the device of z.
+        A generator on the device of z.
     order : int64 tensor of shape (n_variables,), default=None
         An order of the variables, from `decoder.random_order`; None is the order of the table.
 
@@ -59,7 +59,7 @@ def calibration_shift(
     frequency : tensor of shape (K,)
         Relative frequency of each category in its head.
     generator : torch.Generator
-        On the device of z.
+        A generator on the device of z.
 
     Returns
     -------

@@ -113,7 +113,7 @@ def aggregate_divergence(z: Tensor, mu_logvar: Tensor, weight: Tensor | None = N
     mu_logvar : tensor of shape (B, 2 E)
         Mean and log-variance of each posterior.
     weight : tensor of shape (B,), default=None
-        Of each row, in the mixture and in the mean over z.
+        The weight of each row, in the mixture and in the mean over z.
 
     Returns
     -------

@@ -20,7 +20,7 @@ def calibrate_(
     max_rows: int = 32_768,
     max_numbers: int = 8_000_000,
 ) -> None:
-    """Make rows drawn from the prior have each category as often as the data.
+    """Match the frequencies of categories in drawn rows to those in the data.
 
     The noisy steps of an optimiser end close to the maximum of the likelihood, and the aggregate
     posterior close to the prior, but not exactly there: a thousandth of a nat in either can mean

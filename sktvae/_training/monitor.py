@@ -26,7 +26,8 @@ class Monitor:
         Rows in random order.
     validation : Batch or None
     generator : torch.Generator
-        For the noise of the validation, which is the same in each check so that checks compare.
+        Source of the validation noise, which is the same in each check, so that checks are
+        comparable.
 
     Attributes
     ----------
@@ -68,7 +69,7 @@ class Monitor:
         Parameters
         ----------
         epoch : int
-            Number of the present epoch, from 1 on, for the error.
+            The current epoch, counted from 1, for the error message.
 
         Returns
         -------

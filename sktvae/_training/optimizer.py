@@ -65,7 +65,7 @@ class FlatWeights:
         return self.vector.detach() if self._average is None else self._average
 
     def decay_(self, share: float) -> None:
-        """Shrink the weights as much as in this share of an epoch."""
+        """Apply this share of an epoch's decay."""
         self.vector.data.addcmul_(self.vector.data, self._decay, value=-share)
 
     def average_(self) -> None:

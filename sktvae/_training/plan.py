@@ -12,11 +12,11 @@ class TrainingPlan:
     Attributes
     ----------
     epochs : int
-        Passes over the training rows, at most.
+        Maximum number of passes over the training rows.
     batch_size : int
-        Rows per step of the optimiser, at most.
+        Maximum number of rows per step of the optimiser.
     learning_rate : float
-        Of Adam.
+        Learning rate of Adam.
     l2scale : float
         L2 penalty, added to the gradient that Adam scales.
     weight_decay : float
@@ -33,9 +33,9 @@ class TrainingPlan:
     calibrate : bool
         Whether to fit the biases of the categories to their frequencies at the end.
     n_iter_no_change : int
-        Training stops after so many consecutive checks without an improvement.
+        The number of consecutive checks without an improvement after which training stops.
     tol : float
-        By how much the validation loss must fall to count as an improvement.
+        The validation loss must be lower by this, in nats per row, to count as an improvement.
     steps_per_check : int, default=1000
         The loss is checked at the end of each epoch. An epoch with more steps than this is divided
         into equal parts of at most so many steps, each followed by a check, so that training on a

@@ -15,7 +15,7 @@ from sktvae._training.plan import TrainingPlan
 
 
 class Turn(NamedTuple):
-    """What one step of the optimiser is given.
+    """The input of one step of the optimiser.
 
     Attributes
     ----------
@@ -23,7 +23,7 @@ class Turn(NamedTuple):
     order : int64 tensor of shape (n_variables,) or None
         The order in which the decoder goes through the variables; None is that of the table.
     epoch : int
-        Number of the present epoch, from 1 on.
+        The current epoch, counted from 1.
     share : float
         The part of an epoch that this step is.
     check : bool
@@ -45,12 +45,13 @@ class ResidentRows:
     batch : Batch
         All training rows, in random order.
     decoder : Decoder
-        Which draws the random orders of its variables.
+        It draws the random orders of its variables.
     plan : TrainingPlan
     generator : torch.Generator
-        On the device of the rows; shuffles them.
+        On the device of the rows, which it shuffles.
     host_generator : torch.Generator
-        On the CPU; chooses the orders of the variables, so that the device is not waited for.
+        On the CPU. It chooses the orders of the variables, so that the host does not wait for the
+        device.
     """
 
     def __init__(

@@ -31,7 +31,7 @@ def add_gradient(
         Standard normal.
     plan : TrainingPlan
     order : int64 tensor of shape (n_variables,), default=None
-        In which the decoder goes through the variables; None is the order of the table.
+        The order in which the decoder goes through the variables; None is that of the table.
 
     Returns
     -------
@@ -81,7 +81,7 @@ def pieces(
     piece : Batch
     noise : tensor
     share : float
-        Of the rows of the batch.
+        The share of the batch's rows in the piece.
     """
     # The aggregate posterior needs a square of as many numbers as there are pairs of rows.
     size = max(1, min(max_numbers // vae.numbers_per_row, math.isqrt(max_numbers)))
