@@ -320,10 +320,13 @@ class NumberCodec(Codec):
 
 
 def stack_heads(heads: list[np.ndarray], n_samples: int) -> np.ndarray:
-    """Return the heads side by side, a float64 array of shape (n_samples, n_heads)."""
-    out = np.empty((n_samples, len(heads)))
-    for i, head in enumerate(heads):
-        out[:, i] = head
+    """Return the heads side by side, a float64 array of shape (n_samples, n_heads).
+
+    The list is emptied on the way, so that the heads and the array are not in memory together.
+    """
+    out = np.empty((n_samples, len(heads)), order="F")
+    for i in reversed(range(len(heads))):
+        out[:, i] = heads.pop()
     return out
 
 
