@@ -6,6 +6,7 @@ import sys
 import joblib
 import numpy as np
 import pandas as pd
+import polars as pl
 import pytest
 import sklearn
 from sklearn.base import clone
@@ -98,3 +99,17 @@ def test_pipeline_and_grid_search_under_pandas_output(table, tmp_path):
     files = [tmp_path / name for name in ("search.joblib", "X.pkl", "proba.npy")]
     subprocess.run([sys.executable, "-c", code, *map(str, files)], check=True)
     np.testing.assert_allclose(np.load(files[2]), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("container", CONTAINERS)
+@pytest.mark.parametrize("given", ["polars", "array"])
+def test_tables_that_are_not_of_pandas(container, given):
+    rng = np.random.default_rng(0)
+    X = np.column_stack([rng.normal(size=60).round(2), rng.integers(0, 3, 60)])
+    X = X if given == "array" else pl.DataFrame(X, schema=["a", "b"])
+    expected = results(small(epochs=1, encoder=TableEncoder()), X)
+    with sklearn.config_context(transform_output=container or "default"):
+        found = results(small(epochs=1, encoder=TableEncoder()), X)
+    for name, value in expected.items():
+        assert type(found[name]) is type(value), name
+        np.testing.assert_array_equal(np.asarray(found[name]), np.asarray(value), err_msg=name)
