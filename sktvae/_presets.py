@@ -14,6 +14,7 @@ XU2019: dict[str, Any] = {
     "l2scale": 1e-5,
     "weight_decay": 0.0,
     "learning_rate": 1e-3,
+    "dropout": 0.0,
     "average": False,
     "calibrate": False,
     "batch_size": 500,

@@ -21,6 +21,7 @@ from sklearn.utils.validation import check_array, check_is_fitted
 from sktvae import _generation
 from sktvae._device import resolve_device
 from sktvae._encoding.encoder import EncodedTable, TableEncoder
+from sktvae._encoding.routing import MIN_SAMPLES
 from sktvae._encoding.sample_weight import row_weights
 from sktvae._model.vae import DECODERS, VAE
 from sktvae._persistence import VersionedMixin
@@ -33,6 +34,9 @@ from sktvae._warnings import warn_user
 
 # Tables with fewer rows are not split for validation.
 _FEWEST_ROWS_TO_SPLIT = 20
+# Beyond this, a tenth of the rows makes no difference.
+_FEWEST_ROWS_NOT_TO_REFIT = 5_000
+_LEAST_PATIENCE = 100  # in steps
 _LARGEST_LATENT = 1e15
 
 
@@ -66,8 +70,12 @@ class TVAESynthesizer(
         :class:`~sktvae.ModeCodec` (as in the paper), or by a codec with parameters of your own.
     categorical_features : "from_dtype" or array-like of {bool, int, str}, default="from_dtype"
         Columns that are categories although they hold numbers: names, positions or a mask.
+    min_samples : int, default=3
+        The encoding keeps nothing of a column that rests on fewer rows: no extremes, no rare
+        categories; see :class:`~sktvae.TableEncoder`. With 1 there is no such protection.
     encoder : TableEncoder, default=None
-        Full control over the encoding, in place of `numerical` and `categorical_features`.
+        Full control over the encoding, in place of `numerical`, `categorical_features` and
+        `min_samples`.
     loss_factor : float, default=1
         Weight of the reconstruction relative to the Kullback-Leibler divergence.
     rate_floor : float, default=2
@@ -84,6 +92,10 @@ class TVAESynthesizer(
         of any length [3]_.
     learning_rate : float, default=6e-3
         Learning rate of Adam.
+    dropout : float or "auto", default="auto"
+        The share of the last hidden units of the decoder that each step sets to zero, which keeps
+        small tables from being memorised; "auto" is 0.5 for up to 1,000 rows and falls with the
+        logarithm of their number to 0 for 20,000.
     average : bool, default=True
         Validate and keep running averages of the weights over the last fifth of the steps [4]_.
     calibrate : bool, default=True
@@ -96,11 +108,15 @@ class TVAESynthesizer(
         Hold out `validation_fraction` of the rows, stop when their loss has not improved for
         `n_iter_no_change` checks, and keep the best weights. There is one check per epoch, or one
         per 1,000 steps if an epoch has more.
+    refit : bool, default=True
+        If `early_stopping` held rows out and the table has fewer than 5,000 rows, fit again on all
+        of them, for as many epochs as were best.
     validation_fraction : float, default=0.1
         Share of the rows that is held out if `early_stopping`, up to 50,000 rows. Tables with
         fewer than 20 rows are not split.
     n_iter_no_change : int, default=3
-        The number of checks without an improvement after which training stops.
+        The number of checks without an improvement after which training stops, but never before
+        100 steps without one: an epoch of a small table is only a few steps.
     tol : float, default=4e-3
         The validation loss must be lower by this, in nats per row, to count as an improvement.
     warm_start : bool, default=False
@@ -167,6 +183,7 @@ class TVAESynthesizer(
         "decoder": [StrOptions(set(DECODERS))],
         "numerical": TableEncoder._parameter_constraints["numerical"],
         "categorical_features": TableEncoder._parameter_constraints["categorical_features"],
+        "min_samples": TableEncoder._parameter_constraints["min_samples"],
         "encoder": [TableEncoder, None],
         "loss_factor": [Interval(Real, 0, None, closed="neither")],
         "rate_floor": [Interval(Real, 0, np.inf, closed="left")],
@@ -174,11 +191,13 @@ class TVAESynthesizer(
         "l2scale": [Interval(Real, 0, None, closed="left")],
         "weight_decay": [Interval(Real, 0, 1, closed="left")],
         "learning_rate": [Interval(Real, 0, None, closed="neither")],
+        "dropout": [Interval(Real, 0, 1, closed="left"), StrOptions({"auto"})],
         "average": ["boolean"],
         "calibrate": ["boolean"],
         "batch_size": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
         "epochs": [Interval(Integral, 1, None, closed="left")],
         "early_stopping": ["boolean"],
+        "refit": ["boolean"],
         "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
         "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
         "tol": [Interval(Real, 0, None, closed="left")],
@@ -198,6 +217,7 @@ class TVAESynthesizer(
         decoder: str = "autoregressive",
         numerical: Any = "quantile",
         categorical_features: Any = "from_dtype",
+        min_samples: int = MIN_SAMPLES,
         encoder: TableEncoder | None = None,
         loss_factor: float = 1.0,
         rate_floor: float = 2.0,
@@ -205,11 +225,13 @@ class TVAESynthesizer(
         l2scale: float = 0.0,
         weight_decay: float = 0.1,
         learning_rate: float = 6e-3,
+        dropout: float | str = "auto",
         average: bool = True,
         calibrate: bool = True,
         batch_size: int | str = "auto",
         epochs: int = 300,
         early_stopping: bool = True,
+        refit: bool = True,
         validation_fraction: float = 0.1,
         n_iter_no_change: int = 3,
         tol: float = 4e-3,
@@ -225,6 +247,7 @@ class TVAESynthesizer(
         self.decoder = decoder
         self.numerical = numerical
         self.categorical_features = categorical_features
+        self.min_samples = min_samples
         self.encoder = encoder
         self.loss_factor = loss_factor
         self.rate_floor = rate_floor
@@ -232,11 +255,13 @@ class TVAESynthesizer(
         self.l2scale = l2scale
         self.weight_decay = weight_decay
         self.learning_rate = learning_rate
+        self.dropout = dropout
         self.average = average
         self.calibrate = calibrate
         self.batch_size = batch_size
         self.epochs = epochs
         self.early_stopping = early_stopping
+        self.refit = refit
         self.validation_fraction = validation_fraction
         self.n_iter_no_change = n_iter_no_change
         self.tol = tol
@@ -278,22 +303,16 @@ class TVAESynthesizer(
             was. A later interruption ends the training with a warning, and the best weights so far
             are kept.
         """
-        device = resolve_device(self.device)
         seeds = seeds_of(self.random_state, 5)
         encoder, encoded = self._fit_encoder(X, sample_weight, seeds[0])
         vae = self._new_vae(encoder, seeds[1])
         rows = arrange(vae.layout.to_batch(encoded.heads), encoded.weight)
         training, validation = self._split(rows, seeds[2])
-        trained = train(
-            vae.to(device),
-            training.to(device),
-            None if validation is None else validation.to(device),
-            self._plan(training.n_rows),
-            generator=torch.Generator(device).manual_seed(seeds[3]),
-            host_generator=torch.Generator().manual_seed(seeds[4]),
-            verbose=self.verbose,
-        )
-        self._keep(encoder, vae.to("cpu"), trained)
+        trained = self._train(vae, training, validation, seeds[3:], self.epochs)
+        if self.refit and validation is not None and rows.n_rows < _FEWEST_ROWS_NOT_TO_REFIT:
+            vae = self._new_vae(encoder, seeds[1])
+            self._train(vae, rows, None, seeds[3:], trained.best_epoch)
+        self._keep(encoder, vae, trained)
         return self
 
     def sample(self, n_samples: int = 1, *, random_state: Any = None) -> Any:
@@ -443,16 +462,18 @@ class TVAESynthesizer(
             encoder = TableEncoder(
                 numerical=self.numerical,
                 categorical_features=self.categorical_features,
+                min_samples=self.min_samples,
                 n_jobs=self.n_jobs,
             )
         else:
             # Not compared with ==: each of them may be an array or a codec.
             words = (self.numerical, self.categorical_features)
-            if not all(isinstance(w, str) for w in words) or self.numerical != "quantile":
+            is_default = all(isinstance(w, str) for w in words) and self.numerical == "quantile"
+            if not is_default or self.min_samples != MIN_SAMPLES:
                 raise ValueError(
-                    "The parameter encoder determines how every column is encoded, so numerical "
-                    "and categorical_features must keep their defaults. Set them on the "
-                    "TableEncoder."
+                    "The parameter encoder determines how every column is encoded, so numerical, "
+                    "categorical_features and min_samples must keep their defaults. Set them on "
+                    "the TableEncoder."
                 )
             encoder = clone(self.encoder)
         if encoder.random_state is None:
@@ -490,7 +511,7 @@ class TVAESynthesizer(
             "decompress_dims": _layer_sizes("decompress_dims", self.decompress_dims),
             "decoder": self.decoder,
         }
-        for name in ("numerical", "categorical_features", "encoder"):
+        for name in ("numerical", "categorical_features", "min_samples", "encoder"):
             structure[name] = _comparable(getattr(self, name))
         return structure
 
@@ -511,12 +532,37 @@ class TVAESynthesizer(
         is_split = self.early_stopping and rows.n_rows >= _FEWEST_ROWS_TO_SPLIT
         return split(rows, self.validation_fraction, seed) if is_split else (rows, None)
 
-    def _plan(self, n_rows: int) -> TrainingPlan:
+    def _train(
+        self,
+        vae: VAE,
+        training: Any,
+        validation: Any,
+        seeds: Any,
+        epochs: int,
+    ) -> Trained:
+        """Fit a network in place, on the device, and return it to the CPU."""
+        device = resolve_device(self.device)
+        trained = train(
+            vae.to(device),
+            training.to(device),
+            None if validation is None else validation.to(device),
+            self._plan(training.n_rows, epochs),
+            generator=torch.Generator(device).manual_seed(seeds[0]),
+            host_generator=torch.Generator().manual_seed(seeds[1]),
+            verbose=self.verbose,
+        )
+        vae.to("cpu")
+        return trained
+
+    def _plan(self, n_rows: int, epochs: int) -> TrainingPlan:
         batch_size = self.batch_size
         if batch_size == "auto":
             batch_size = min(max(n_rows // 64, 32), 512)
+        dropout = self.dropout
+        if dropout == "auto":
+            dropout = min(max(0.5 * np.log(20_000 / n_rows) / np.log(20), 0.0), 0.5)
         return TrainingPlan(
-            epochs=self.epochs,
+            epochs=epochs,
             batch_size=int(batch_size),
             learning_rate=self.learning_rate,
             l2scale=self.l2scale,
@@ -524,6 +570,9 @@ class TVAESynthesizer(
             loss_factor=self.loss_factor,
             rate_floor=self.rate_floor,
             random_orders=self.random_orders,
+            dropout=float(dropout),
+            smooth=n_rows < _FEWEST_ROWS_NOT_TO_REFIT,
+            least_patience=_LEAST_PATIENCE,
             average=self.average,
             calibrate=self.calibrate,
             n_iter_no_change=self.n_iter_no_change,

@@ -36,16 +36,20 @@ class CategoryCodec(Codec):
         there is none, as the most frequent one. Scores never raise: see Notes.
     infrequent_label : object, default=None
         What the code of the infrequent categories decodes to; None draws one of them.
+    min_samples : int, default=1
+        Categories in fewer rows than this are not kept: they are infrequent, and their code decodes
+        to `infrequent_label` or else to another category, drawn according to the frequencies of
+        those that are kept. Booleans are always kept, and if no category has so many rows and there
+        is no label, all are. With 1 there is no such protection.
 
     Attributes
     ----------
     categories_ : ndarray of shape (n_categories,)
-        Frequent categories in ascending order, followed by infrequent ones unless
-        `infrequent_label` is given.
+        Frequent categories in ascending order, followed by the infrequent ones that are kept: none
+        if `infrequent_label` is given.
     heads_ : tuple of Head
     infrequent_mass_ : ndarray of shape (n_infrequent,)
-        Share of each infrequent category among the rows of the infrequent code; empty if
-        `infrequent_label` is given.
+        Share of each infrequent category that is kept among the rows of all of them.
     missing_ : bool
         Whether the column had missing values in `fit`.
 
@@ -54,9 +58,9 @@ class CategoryCodec(Codec):
     In `log_density` a category that `fit` did not see counts as one more row of the infrequent
     code, or else of the most frequent code; a missing value likewise if `fit` saw none. Their
     density is thus low but finite, and the probabilities of all categories and of these events
-    still sum to one. If `infrequent_label` is given, infrequent categories are taken to be equally
-    frequent among as many as there are estimated to be (Chao 1984), so that merging categories
-    does not increase the likelihood.
+    still sum to one. Infrequent categories that are not kept are taken to be equally frequent among
+    as many as there are estimated to be (Chao 1984), so that merging categories does not increase
+    the likelihood.
 
     Examples
     --------
@@ -78,6 +82,7 @@ class CategoryCodec(Codec):
         "max_categories": [Interval(Integral, 1, None, closed="left"), None],
         "handle_unknown": [StrOptions({"error", "infrequent_if_exist"})],
         "infrequent_label": "no_validation",
+        "min_samples": [Interval(Integral, 1, None, closed="left")],
     }
 
     def __init__(
@@ -86,11 +91,13 @@ class CategoryCodec(Codec):
         max_categories: int | None = None,
         handle_unknown: str = "error",
         infrequent_label: Any = None,
+        min_samples: int = 1,
     ):
         self.min_frequency = min_frequency
         self.max_categories = max_categories
         self.handle_unknown = handle_unknown
         self.infrequent_label = infrequent_label
+        self.min_samples = min_samples
 
     def check_column(self, column: Any, kind: str, related: bool) -> None:
         label = self.infrequent_label
@@ -117,7 +124,12 @@ class CategoryCodec(Codec):
         n_present = summary.counts.sum()
         is_text = all(isinstance(value, str | uuid.UUID) for value in summary.values[:100])
         nearly_unique = len(summary.values) >= n_present / 3
-        if not is_text or n_present < FEWEST_ROWS_FOR_ADVICE or not nearly_unique:
+        if (
+            self.infrequent_label is not None
+            or not is_text
+            or n_present < FEWEST_ROWS_FOR_ADVICE
+            or not nearly_unique
+        ):
             return None
         return (
             f"has {len(summary.values)} different texts in {n_present:.0f} rows: it looks like an "
@@ -128,21 +140,41 @@ class CategoryCodec(Codec):
         if not summary.n_samples:
             raise ValueError("CategoryCodec cannot learn a column without rows: 0 sample(s).")
         values, counts = summary.values, summary.counts
-        rare = self._infrequent(counts, summary.n_samples)
+        forgotten = self._not_kept(summary)
+        rare = self._infrequent(counts, summary.n_samples) | forgotten
+        if self.infrequent_label is not None:
+            forgotten = rare
         self.missing_ = summary.missing > 0
         self._n_frequent = int((~rare).sum())
         self._has_infrequent = bool(rare.any())
-        if self.infrequent_label is None:
-            self.categories_ = np.concatenate([values[~rare], values[rare]])
-            self.infrequent_mass_ = counts[rare] / max(counts[rare].sum(), 1)
-        else:
-            self.categories_, self.infrequent_mass_ = values[~rare], np.empty(0)
+        self._forgets = bool(forgotten.any())
+        kept = rare & ~forgotten
+        self.categories_ = np.concatenate([values[~rare], values[kept]])
+        self.infrequent_mass_ = counts[kept] / max(counts[kept].sum(), 1)
+        self._set_substitutes(counts[~rare])
         self.heads_ = (Categorical(self._n_frequent + self._has_infrequent + self.missing_),)
         self._head_names = ("",)
-        if len(self.infrequent_mass_) > 1:
+        if len(self._substitutes) > 1:
             self.heads_ += (Uniform(),)
             self._head_names += ("position",)
-        self._reserve(summary, rare)
+        self._reserve(summary, rare, forgotten)
+
+    def _not_kept(self, summary: ColumnSummary) -> np.ndarray:
+        """Return which categories have so few rows that they are not kept."""
+        few = summary.rows < self.min_samples
+        if few.all() and self.infrequent_label is None:
+            return np.zeros(len(few), dtype=bool)  # nothing else could be drawn
+        is_bool = all(isinstance(value, bool | np.bool_) for value in summary.values[:3])
+        return np.zeros(len(few), dtype=bool) if is_bool else few
+
+    def _set_substitutes(self, counts: np.ndarray) -> None:
+        """Choose what the infrequent code decodes to: positions in `categories_` and shares."""
+        self._substitutes = self._n_frequent + np.arange(len(self.infrequent_mass_))
+        self._substitute_mass = self.infrequent_mass_
+        has_label = self.infrequent_label is not None
+        if self._has_infrequent and not has_label and not len(self._substitutes):
+            self._substitutes = np.arange(self._n_frequent)
+            self._substitute_mass = counts / counts.sum()
 
     def _infrequent(self, counts: np.ndarray, n_samples: float) -> np.ndarray:
         """Return which categories share the infrequent code."""
@@ -155,21 +187,24 @@ class CategoryCodec(Codec):
             rare[by_count[most - 1 :]] = True
         return rare
 
-    def _reserve(self, summary: ColumnSummary, rare: np.ndarray) -> None:
+    def _reserve(self, summary: ColumnSummary, rare: np.ndarray, forgotten: np.ndarray) -> None:
         """Choose the code of values that `fit` did not see, and the mass reserved for them."""
         counts = summary.counts
+        n_events = 1 + (not self.missing_)  # an unknown category; a missing value
+        kept_rows, other_rows, richness = 0.0, 0.0, 0.0
         if self._has_infrequent:
             self._unseen_code = self._n_frequent
-            labelled = self.infrequent_label is not None
-            rows = estimated_richness(summary.rows[rare]) if labelled else counts[rare].sum()
+            kept_rows = counts[rare & ~forgotten].sum()
+            other_rows = counts[forgotten].sum()
+            richness = estimated_richness(summary.rows[forgotten])
         elif self._n_frequent:
             self._unseen_code = int(np.argmax(counts[~rare]))
-            rows = counts[~rare][self._unseen_code]
+            kept_rows = counts[~rare][self._unseen_code]
         else:
-            self._unseen_code, rows = 0, summary.missing  # the code of missing values
-        n_events = 1 + (not self.missing_)  # an unknown category; a missing value
-        self._seen_share = float(rows / (rows + n_events))
-        self._unseen_mass = float(1 / (rows + n_events))
+            self._unseen_code, kept_rows = 0, summary.missing  # the code of missing values
+        total = kept_rows + other_rows + n_events
+        self._seen_share = float(kept_rows / total)
+        self._unseen_mass = float((other_rows + n_events) / total / (richness + n_events))
 
     def _encode(self, column: pd.Series, log_density: bool) -> EncodedColumn:
         codes, values = pd.factorize(column)
@@ -212,8 +247,7 @@ class CategoryCodec(Codec):
                 "found a missing value, and fit saw none. Fill it, or fit on a table that has "
                 "missing values in this column too"
             )
-        joins = self.infrequent_label is not None and self._has_infrequent
-        if joins or (rank >= 0).all():
+        if self._forgets or (rank >= 0).all():
             return None
         return (
             f"found unknown categories {list(values[rank < 0][:3])}. Fit on a table that has "
@@ -229,10 +263,10 @@ class CategoryCodec(Codec):
         frequent = self.categories_[: self._n_frequent]
         table = np.append(frequent, as_objects([self.infrequent_label] * self._has_infrequent))
         values = np.append(table, as_objects([None]))[codes]
-        if len(self.infrequent_mass_):
+        if len(self._substitutes):
             infrequent = codes == self._n_frequent
             place = heads[1][infrequent] if len(heads) > 1 else np.full(infrequent.sum(), 0.5)
-            rank = np.searchsorted(np.cumsum(self.infrequent_mass_), place, side="right")
-            rank = np.minimum(rank, len(self.infrequent_mass_) - 1)
-            values[infrequent] = self.categories_[self._n_frequent + rank]
+            rank = np.searchsorted(np.cumsum(self._substitute_mass), place, side="right")
+            rank = np.minimum(rank, len(self._substitutes) - 1)
+            values[infrequent] = self.categories_[self._substitutes[rank]]
         return values

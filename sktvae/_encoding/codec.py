@@ -285,7 +285,7 @@ class NumberCodec(Codec):
         ):
             return (
                 f"holds {n} different integers in {counts.sum():.0f} rows, spread over a wide "
-                "range: it looks like an identifier, whose real values may appear in samples"
+                "range: it looks like an identifier, of which samples hold made-up numbers"
             )
         is_dense = (
             n >= FEWEST_ROWS_FOR_ADVICE and (counts == 1).all() and values[-1] - values[0] < 1.1 * n

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from sktvae._encoding.category import CategoryCodec
 from sktvae._encoding.codec import Codec
 from sktvae._encoding.key import DropCodec
 from sktvae._encoding.relations import Relation
@@ -66,12 +67,37 @@ class PlainColumns:
 
 
 @dataclass
+class EncodedTable:
+    """A table in codes.
+
+    Attributes
+    ----------
+    heads : list of ndarray of shape (n_samples,)
+        One array per head: codes in a small unsigned integer dtype, numbers in float64.
+    n_samples : int
+    log_density : ndarray of shape (n_samples,) or None
+        Log-density of each row given its codes, in nats, if it was asked for.
+    weight : ndarray of shape (n_samples,) or None
+        Weights of the rows, all positive.
+    clipped : list
+        Names of the columns with numbers outside the range of `fit`.
+    """
+
+    heads: list[np.ndarray]
+    n_samples: int
+    log_density: np.ndarray | None = None
+    weight: np.ndarray | None = None
+    clipped: list = field(default_factory=list)
+
+
+@dataclass
 class FittedColumn:
     """A fitted codec, the column in codes if asked for, and what a user should know about it."""
 
     codec: Codec | None
     heads: list[np.ndarray]
     advice: str | None
+    forgotten: list = field(default_factory=list)  # categories that the codec does not keep
 
 
 def fit_column(
@@ -84,7 +110,28 @@ def fit_column(
     summary = with_name(name, codec.summarise, plain, weight)
     with_name(name, codec.fit_summary, summary)
     heads = with_name(name, codec.encode, plain).heads if encode else []
-    return FittedColumn(codec, heads, codec.advice(summary, column.kind))
+    forgotten = []
+    if isinstance(codec, CategoryCodec):
+        kept = set(codec.categories_.tolist())
+        forgotten = [value for value in summary.values.tolist() if value not in kept]
+    return FittedColumn(codec, heads, codec.advice(summary, column.kind), forgotten)
+
+
+def forgotten_values(
+    schema: TableSchema, relations: list[Relation], fitted: list[FittedColumn]
+) -> list[list]:
+    """Return the categories of each column that are in no category that its codec keeps."""
+    forgotten = [column.forgotten for column in fitted]
+    for relation in relations:
+        if relation.kind != "category":
+            continue
+        at = positions(schema, relation)
+        combinations, codec = forgotten[at[0]], fitted[at[0]].codec
+        assert isinstance(codec, CategoryCodec)
+        for j, i in enumerate(at):
+            kept = {combination[j] for combination in codec.categories_}
+            forgotten[i] = list({combination[j] for combination in combinations} - kept)
+    return forgotten
 
 
 def rows_that_count(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from numbers import Integral
 from typing import Any
 
@@ -11,52 +10,39 @@ import numpy as np
 import pandas as pd
 from joblib import Parallel, delayed
 from sklearn.base import TransformerMixin, _fit_context, clone
-from sklearn.utils._param_validation import StrOptions
+from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.metaestimators import _BaseComposition
 from sklearn.utils.validation import check_is_fitted
 
-from sktvae._encoding.codec import Codec, stack_heads
+from sktvae._encoding.codec import Codec, NumberCodec, stack_heads
 from sktvae._encoding.columns import (
+    EncodedTable,
     PlainColumns,
     decoding_order,
     fit_column,
+    forgotten_values,
     positions,
     rows_that_count,
     with_name,
 )
 from sktvae._encoding.key import DropCodec, KeyCodec
 from sktvae._encoding.relations import Relation
-from sktvae._encoding.routing import NUMERICAL, Route, Settings, key_warning, questions, route
+from sktvae._encoding.routing import (
+    MIN_SAMPLES,
+    NUMERICAL,
+    Route,
+    Settings,
+    forgotten_warning,
+    key_warning,
+    questions,
+    route,
+)
 from sktvae._heads import Categorical, Uniform
 from sktvae._persistence import VersionedMixin
 from sktvae._random import seeds_of
 from sktvae._table.containers import as_frame
 from sktvae._table.schema import TableSchema
 from sktvae._warnings import warn_user
-
-
-@dataclass
-class EncodedTable:
-    """A table in codes.
-
-    Attributes
-    ----------
-    heads : list of ndarray of shape (n_samples,)
-        One array per head: codes in a small unsigned integer dtype, numbers in float64.
-    n_samples : int
-    log_density : ndarray of shape (n_samples,) or None
-        Log-density of each row given its codes, in nats, if it was asked for.
-    weight : ndarray of shape (n_samples,) or None
-        Weights of the rows, all positive.
-    clipped : list
-        Names of the columns with numbers outside the range of `fit`.
-    """
-
-    heads: list[np.ndarray]
-    n_samples: int
-    log_density: np.ndarray | None = None
-    weight: np.ndarray | None = None
-    clipped: list = field(default_factory=list)
 
 
 class TableEncoder(VersionedMixin, TransformerMixin, _BaseComposition):
@@ -66,8 +52,8 @@ class TableEncoder(VersionedMixin, TransformerMixin, _BaseComposition):
     stays narrow. Numbers are encoded by the `numerical` codec and everything else by a
     :class:`~sktvae.CategoryCodec` (with at most 1,000 codes; the rarest categories share the last
     one and are drawn according to their frequencies). `codecs` overrides this for the columns that
-    it names. In a table of 50 or more rows, text without repeats, and integers that count up by
-    one, are taken for keys: they are encoded by a :class:`~sktvae.KeyCodec`, with a warning.
+    it names. In a table of 50 or more rows, text without repeats, and consecutive integers in any
+    order, are taken for keys: they are encoded by a :class:`~sktvae.KeyCodec`, with a warning.
 
     Parameters
     ----------
@@ -86,6 +72,12 @@ class TableEncoder(VersionedMixin, TransformerMixin, _BaseComposition):
     categorical_features : "from_dtype" or array-like of {bool, int, str}, default="from_dtype"
         Columns that are categories although they hold numbers: names, positions or a mask.
         Strings, booleans and the category dtype always are.
+    min_samples : int, default=3
+        What is kept of a column rests on at least so many rows, unless the column has a codec of
+        its own: rarer categories are replaced by others, the ends of a range are not its extremes,
+        and rare values of text that is nearly unique become "infrequent", with a warning. With 1
+        there is no such protection, and single rows can be read from the fitted encoder. Whether a
+        value is missing is not protected, nor are booleans.
     n_jobs : int, default=None
         The number of codecs that are fitted in parallel.
     random_state : int, RandomState instance or None, default=None
@@ -112,9 +104,9 @@ class TableEncoder(VersionedMixin, TransformerMixin, _BaseComposition):
     --------
     >>> import pandas as pd
     >>> from sktvae import QuantileCodec, TableEncoder
-    >>> X = pd.DataFrame({"age": [31, 54, 31, 54], "smoker": ["no", "yes", "no", "no"]})
+    >>> X = pd.DataFrame({"age": [31, 54, 31, 54] * 25, "smoker": ["no", "yes", "no", "no"] * 25})
     >>> encoder = TableEncoder([("years", QuantileCodec(n_bins=8), ["age"])])
-    >>> encoder.fit_transform(X)
+    >>> encoder.fit_transform(X)[:4]
     array([[0., 0.],
            [1., 1.],
            [0., 0.],
@@ -137,6 +129,7 @@ class TableEncoder(VersionedMixin, TransformerMixin, _BaseComposition):
             Codec,
         ],
         "categorical_features": ["array-like", StrOptions({"from_dtype"})],
+        "min_samples": [Interval(Integral, 1, None, closed="left")],
         "n_jobs": [Integral, None],
         "random_state": ["random_state"],
     }
@@ -148,6 +141,7 @@ class TableEncoder(VersionedMixin, TransformerMixin, _BaseComposition):
         relations: list | None = None,
         numerical: Any = "quantile",
         categorical_features: Any = "from_dtype",
+        min_samples: int = MIN_SAMPLES,
         n_jobs: int | None = None,
         random_state: Any = None,
     ):
@@ -155,6 +149,7 @@ class TableEncoder(VersionedMixin, TransformerMixin, _BaseComposition):
         self.relations = relations
         self.numerical = numerical
         self.categorical_features = categorical_features
+        self.min_samples = min_samples
         self.n_jobs = n_jobs
         self.random_state = random_state
 
@@ -413,6 +408,7 @@ class TableEncoder(VersionedMixin, TransformerMixin, _BaseComposition):
         X : DataFrame or ndarray of shape (n_samples, n_features)
         """
         related = {i for relation in self.relations_ for i in positions(self.schema_, relation)}
+        targets = {self.schema_.names.index(t) for r in self.relations_ for t in r.targets}
         plain: dict[int, Any] = {}
         series: dict[int, pd.Series] = {}
         start = 0
@@ -422,6 +418,8 @@ class TableEncoder(VersionedMixin, TransformerMixin, _BaseComposition):
             own = heads[start : start + len(codec.heads_)]
             start += len(own)
             values = with_name(column.name, codec.decode, own, n_samples)
+            if isinstance(codec, NumberCodec) and i not in targets:
+                values = np.clip(values, *column.limits)  # a range may end a little beyond them
             if i in related:
                 plain[i] = values
             else:
@@ -469,9 +467,13 @@ class TableEncoder(VersionedMixin, TransformerMixin, _BaseComposition):
         elif hasattr(self, "feature_names_in_"):
             del self.feature_names_in_
         self.n_features_in_ = len(schema.columns)
-        self.schema_, self.codecs_, self.relations_ = schema, codecs, relations
+        self.schema_ = schema.without(forgotten_values(schema, relations, fitted))
+        self.codecs_, self.relations_ = codecs, relations
         self.heads_ = [head for codec in codecs if codec is not None for head in codec.heads_]
-        self._reasons = [decision.reason for decision in routes]
+        self._reasons = [
+            decision.reason + _and_forgotten(len(column.forgotten))
+            for decision, column in zip(routes, fitted, strict=True)
+        ]
         heads = [head for column in fitted for head in column.heads]
         return EncodedTable(heads, len(frame), weight=weight)
 
@@ -504,7 +506,13 @@ class TableEncoder(VersionedMixin, TransformerMixin, _BaseComposition):
 
     def _route(self, frame: pd.DataFrame, schema: TableSchema, relations: list) -> list[Route]:
         self._validate_names([name for name, _ in self._named])
-        settings = Settings.of(frame, self.codecs or [], self.numerical, self.categorical_features)
+        settings = Settings.of(
+            frame,
+            self.codecs or [],
+            self.numerical,
+            self.categorical_features,
+            self.min_samples,
+        )
         return [route(question) for question in questions(schema, frame, settings, relations)]
 
     def _seeded(self, routes: list[Route]) -> Iterator[Codec | None]:
@@ -515,9 +523,8 @@ class TableEncoder(VersionedMixin, TransformerMixin, _BaseComposition):
                 codec.set_params(random_state=seed)
             yield codec
 
-    @staticmethod
-    def _warn(schema: TableSchema, routes: list[Route], fitted: list, n_rows: int) -> None:
-        """Warn about columns that were taken for keys, and give the codecs' advice."""
+    def _warn(self, schema: TableSchema, routes: list[Route], fitted: list, n_rows: int) -> None:
+        """Warn about keys and about categories that are not kept, and give the codecs' advice."""
         keys = [
             name
             for name, decision in zip(schema.names, routes, strict=True)
@@ -525,6 +532,13 @@ class TableEncoder(VersionedMixin, TransformerMixin, _BaseComposition):
         ]
         if keys:
             warn_user(key_warning(keys, n_rows))
+        rare = {
+            name: len(column.forgotten)
+            for name, decision, column in zip(schema.names, routes, fitted, strict=True)
+            if column.forgotten and decision.protects
+        }
+        if rare:
+            warn_user(forgotten_warning(rare, self.min_samples))
         for i, (name, decision, column) in enumerate(
             zip(schema.names, routes, fitted, strict=True)
         ):
@@ -564,3 +578,14 @@ class TableEncoder(VersionedMixin, TransformerMixin, _BaseComposition):
         tags.input_tags.allow_nan = True
         tags.input_tags.categorical = True
         return tags
+
+
+def _and_forgotten(n_categories: int) -> str:
+    """Return what ``columns_`` says about categories that are not kept."""
+    if not n_categories:
+        return ""
+    return "; " + (
+        f"{n_categories} rare categories are not kept"
+        if n_categories > 1
+        else "1 rare category is not kept"
+    )

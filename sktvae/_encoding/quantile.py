@@ -7,46 +7,55 @@ from numbers import Integral
 import numpy as np
 from sklearn.utils._param_validation import Interval
 
+from sktvae._encoding.cells import cut_into_cells, fewest_rows
 from sktvae._encoding.codec import EncodedColumn, NumberCodec
 from sktvae._encoding.summary import ColumnSummary
 from sktvae._heads import Categorical, Uniform
 from sktvae._table.decimals import DecimalGrid
 
+# A column has as many bins as this, if each of them has a few rows.
+_FEWEST_BINS = 40
+
 
 class QuantileCodec(NumberCodec):
-    """Encode numbers by bins of equal mass, coarse then fine; keep repeated values exactly.
+    """Encode numbers by bins of equal mass, coarse then fine; keep frequent values exactly.
 
     The sorted column is cut into `n_bins` coarse bins of equal mass, and each of those into
-    `n_subbins` fine bins. A value with as many rows as a bin is a bin of its own. Inside a bin, a
-    value that repeats keeps its exact value and mass; between values that occur once, the
-    empirical distribution is interpolated, on the column's decimals if it has them, and never
-    outside its range. A column with few bins has one head; others have a coarse and a fine one.
+    `n_subbins` fine bins, as far as the table has rows for them. A value with as many rows as a bin
+    is a bin of its own. Inside a bin, a value that stands out from its neighbours keeps its exact
+    value and mass; between such values, numbers are drawn from stretches in which all are equally
+    likely, on the column's decimals if it has them. A column with few bins has one head; others
+    have a coarse and a fine one.
+
+    Nothing that the codec keeps is the value of a few rows: a value that is kept exactly has at
+    least `min_samples` rows, an edge is the mean of as many values, and the ends of the range are
+    not the smallest and the largest number, but follow from the rows next to them. Values between
+    exact ones that are fewer are encoded as the nearest of these.
 
     A number that `fit` did not see is encoded by its place among those that it saw; a number beyond
-    the range is encoded as the nearest end. For `log_density`, a value that occurs `c` times leaves
-    one part in ``c + 1`` of its mass to the unseen values that are encoded as it is, so that the
+    the range is encoded as the nearest end. For `log_density`, a cell of `c` rows leaves one part
+    in ``c + 1`` of its mass to the numbers that are encoded by it but never drawn, so that the
     likelihood is finite for every number in the range and still sums to one. A missing value, if
     there was none in `fit`, counts as one more row of the heaviest bin.
 
     Parameters
     ----------
     n_bins : int, default=32
-        The number of coarse bins, approximately.
+        The number of coarse bins, at most.
     n_subbins : int, default=16
-        The number of fine bins in each coarse bin; 1 for coarse bins alone.
-    min_samples_bin : int, default=10
-        A bin of several values has at least about this many rows, so that small tables are
-        interpolated and not memorised.
-    max_knots : int, default=8
-        The values of a bin that occur once are summarised by at most this many intervals of
-        equal mass.
+        The number of fine bins in each coarse bin, at most; 1 for coarse bins alone.
+    min_samples_bin : int, default=50
+        A bin has at least about this many rows, or a 40th of all rows if this is less, so that
+        small tables are interpolated and not memorised.
+    min_samples : int, default=3
+        The least number of rows that a value or an edge must rest on to be kept. With 1 there is no
+        such protection: the smallest and the largest number are kept, any number that repeats may
+        be, and edges lie halfway between two rows.
 
     Attributes
     ----------
-    edges_ : ndarray of shape (n_cells + 1,)
-        The column cut into cells: one around each value that repeats, and stretches between them.
-    values_ : ndarray of shape (n_cells,)
-        The value of a cell that holds one value; NaN for a stretch.
+    low_, high_ : ndarray of shape (n_cells,)
+        The ends of each cell; both are the same in a cell that holds a single value.
     mass_ : ndarray of shape (n_cells,)
         Share of the rows in each cell.
     bins_ : ndarray of shape (n_cells,)
@@ -60,30 +69,30 @@ class QuantileCodec(NumberCodec):
     --------
     >>> import numpy as np
     >>> from sktvae import QuantileCodec
-    >>> x = np.array([0.0] * 50 + [1.25, 2.5, 3.75, 5.0, 9.0])
+    >>> x = np.append(np.zeros(50), np.arange(50) + 0.25)
     >>> codec = QuantileCodec().fit(x)
-    >>> codec.inverse_transform(codec.transform(x[48:]))
-    array([0.  , 0.  , 1.25, 2.5 , 3.75, 5.  , 9.  ])
+    >>> codec.inverse_transform(codec.transform(x[48:53]))
+    array([0.  , 0.  , 0.25, 1.25, 2.25])
     """
 
     _parameter_constraints = {
         "n_bins": [Interval(Integral, 1, None, closed="left")],
         "n_subbins": [Interval(Integral, 1, None, closed="left")],
         "min_samples_bin": [Interval(Integral, 1, None, closed="left")],
-        "max_knots": [Interval(Integral, 1, None, closed="left")],
+        "min_samples": [Interval(Integral, 1, None, closed="left")],
     }
 
     def __init__(
         self,
         n_bins: int = 32,
         n_subbins: int = 16,
-        min_samples_bin: int = 10,
-        max_knots: int = 8,
+        min_samples_bin: int = 50,
+        min_samples: int = 3,
     ):
         self.n_bins = n_bins
         self.n_subbins = n_subbins
         self.min_samples_bin = min_samples_bin
-        self.max_knots = max_knots
+        self.min_samples = min_samples
 
     # Learning
 
@@ -91,14 +100,17 @@ class QuantileCodec(NumberCodec):
         values, counts = summary.values, summary.counts
         self.missing_ = summary.missing > 0
         self._grid = DecimalGrid.of(values)
-        coarse = equal_mass_bins(counts, self.n_bins, self.min_samples_bin)
-        fine = np.zeros(len(values), dtype=int)
-        if self.n_subbins > 1:
-            for run in _runs(coarse):
-                fine[run] = equal_mass_bins(counts[run], self.n_subbins, self.min_samples_bin)
-        self._cut(summary, _count_changes(coarse, fine))
-        n_fine = np.array([fine[run].max() + 1 for run in _runs(coarse)])
-        n_bins = int(n_fine.sum())
+        coarse, labels = self._bins(counts)
+        labels = merge_light(labels, summary.rows, fewest_rows(self.min_samples))
+        cells = cut_into_cells(summary, labels, self._grid, self.min_samples)
+        self.low_, self.high_, self._cells = cells.low, cells.high, cells
+        self.mass_ = np.bincount(cells.find(values), counts, len(cells.low)) / counts.sum()
+        labels_left, self.bins_ = np.unique(cells.bins, return_inverse=True)
+        self._n_present = float(counts.sum())
+        self._low, self._high = cells.low.min(), cells.high.max()
+        first = np.flatnonzero(np.diff(labels, prepend=-1))
+        n_fine = np.unique(coarse[first[labels_left]], return_counts=True)[1]
+        n_bins = len(labels_left)
         if n_fine.max() == 1 or n_bins <= 4 * self.n_bins:
             n_fine = np.ones(n_bins, dtype=int)  # few enough for one head
         self._n_fine = n_fine
@@ -106,31 +118,23 @@ class QuantileCodec(NumberCodec):
         self._declare_heads()
         self._reserve()
 
-    def _cut(self, summary: ColumnSummary, bins: np.ndarray) -> None:
-        """Make cells: one per value that repeats, and a few stretches per run of the others."""
-        values, counts = summary.values, summary.counts
-        middles = values[1:] / 2 + values[:-1] / 2
-        if self.decimals_ is not None:  # half-units exactly, without rounding errors
-            middles = np.round(middles, self.decimals_ + 1)
-        middles = np.where(middles > values[:-1], middles, values[1:])  # neighbouring floats
-        edges = np.concatenate([values[:1], middles, values[-1:]])
-        single = (summary.rows <= 1) & (len(values) > 1)
-        run = _count_changes(bins, np.where(single, -1, np.arange(len(values))))
-        size = np.bincount(run)
-        rank = np.arange(len(run)) - (np.cumsum(size) - size)[run]
-        cells = np.minimum(size, self.max_knots)[run]
-        cell = _count_changes(run, rank * cells // size[run])
-        first = np.flatnonzero(np.diff(cell, prepend=-1))
-        self.edges_ = np.append(edges[first], edges[-1])
-        self.values_ = np.where(single[first], np.nan, values[first])
-        self.mass_ = np.bincount(cell, weights=counts) / counts.sum()
-        self.bins_ = bins[first]
-        self._low, self._high = values[0], values[-1]
-        self._n_present = float(counts.sum())
+    def _bins(self, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the coarse bin of each value, and its bin counted over all coarse bins."""
+        least = self._rows_per_bin(counts.sum())
+        coarse = equal_mass_bins(counts, self.n_bins, least)
+        fine = np.zeros(len(counts), dtype=int)
+        if self.n_subbins > 1:
+            for run in _runs(coarse):
+                fine[run] = equal_mass_bins(counts[run], self.n_subbins, least)
+        return coarse, _count_changes(coarse, fine)
+
+    def _rows_per_bin(self, n_rows: float) -> float:
+        """Return the least number of rows in a bin: fewer in a table that has few."""
+        return min(self.min_samples_bin, max(n_rows / _FEWEST_BINS, 4 * self.min_samples))
 
     def _declare_heads(self) -> None:
         n_bins = int(self._n_fine.sum())
-        one_value_each = len(self.bins_) == n_bins and bool(np.isfinite(self.values_).all())
+        one_value_each = len(self.bins_) == n_bins and bool((self.low_ == self.high_).all())
         self._has_fine = bool(self._n_fine.max() > 1)
         self._has_position = not one_value_each
         n_coarse = len(self._n_fine)
@@ -148,8 +152,7 @@ class QuantileCodec(NumberCodec):
         self._unseen_code = int(np.argmax(mass))
         self._unseen_rows = float(mass[self._unseen_code] * self._n_present)
         cell = int(np.argmax(np.where(self.bins_ == self._unseen_code, self.mass_, -1)))
-        middle = self.edges_[cell] / 2 + self.edges_[cell + 1] / 2
-        self._filler = middle if np.isnan(self.values_[cell]) else self.values_[cell]
+        self._filler = self.low_[cell] / 2 + self.high_[cell] / 2
 
     @property
     def decimals_(self) -> int | None:
@@ -157,24 +160,19 @@ class QuantileCodec(NumberCodec):
 
     # Mass
 
-    @property
-    def _start(self) -> np.ndarray:
-        """Mass before each cell, and 1 at the end, of shape (n_cells + 1,)."""
-        return np.concatenate([[0.0], np.cumsum(self.mass_)])
-
-    def _bin_span(self, bins: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return where each bin begins and ends, as cumulative mass."""
-        first = np.flatnonzero(np.diff(self.bins_, prepend=-1, append=self.bins_[-1] + 1))
-        start = self._start[first]
-        return start[bins], start[bins + 1]
+    def _shares(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return the share of each cell in the mass of its bin, and that of the cells before it."""
+        share = self.mass_ / np.bincount(self.bins_, weights=self.mass_)[self.bins_]
+        until = np.cumsum(share)
+        first = np.searchsorted(self.bins_, self.bins_, side="left")
+        return share, until - share - (until - share)[first]
 
     # Encoding
 
     def _encode(self, column: np.ndarray, log_density: bool) -> EncodedColumn:
         absent = np.isnan(column)
         x = np.clip(np.where(absent, self._filler, column), self._low, self._high)
-        cell = np.searchsorted(self.edges_, x, side="right") - 1
-        cell = np.clip(cell, 0, len(self.values_) - 1)
+        cell = self._cells.find(x)
         bins = self.bins_[cell]
         coarse = np.searchsorted(self._first_bin, bins, side="right") - 1
         is_missing = absent & self.missing_
@@ -182,52 +180,74 @@ class QuantileCodec(NumberCodec):
         if self._has_fine:
             heads.append(np.where(is_missing, 0, bins - self._first_bin[coarse]))
         if self._has_position:
-            heads.append(np.where(is_missing, 0.5, self._position(x, cell, bins)))
+            heads.append(np.where(is_missing, 0.5, self._position(x, cell)))
         encoded = EncodedColumn(heads, refused=self._refuse_missing(absent))
         encoded.is_clipped = bool(((column < self._low) | (column > self._high)).any())
         if not log_density:
             return encoded
-        density = np.where(absent, 0.0, np.log(self._density(x, cell, bins)))
+        density = np.where(absent, 0.0, np.log(self._density(x, cell)))
         density += self._log_reserved(absent, bins)
         encoded.log_density = density
         return encoded
 
-    def _position(self, x: np.ndarray, cell: np.ndarray, bins: np.ndarray) -> np.ndarray:
+    def _position(self, x: np.ndarray, cell: np.ndarray) -> np.ndarray:
         """Return the place of numbers in their bins, in [0, 1], by mass."""
-        low, high = self.edges_[cell], self.edges_[cell + 1]
+        low, high = self.low_[cell], self.high_[cell]
         within = np.full(len(x), 0.5)
-        stretch = np.isnan(self.values_[cell]) & (high > low)
-        np.divide(x - low, high - low, out=within, where=stretch)
-        begin, end = self._bin_span(bins)
-        return (self._start[cell] + within * self.mass_[cell] - begin) / (end - begin)
+        np.divide(x / 2 - low / 2, high / 2 - low / 2, out=within, where=high / 2 > low / 2)
+        share, before = self._shares()
+        # Rounding errors must not move a number into the cell next to its own.
+        margin = np.minimum(4 * np.spacing(self.bins_ + 1.0), share / 4)
+        place = before[cell] + np.clip(within, 0, 1) * share[cell]
+        lowest = np.where(before > 0, before + margin, 0.0)
+        highest = np.where(before + share < 1 - 1e-12, before + share - margin, 1.0)
+        return np.clip(place, lowest[cell], highest[cell])
 
-    def _density(self, x: np.ndarray, cell: np.ndarray, bins: np.ndarray) -> np.ndarray:
+    def _density(self, x: np.ndarray, cell: np.ndarray) -> np.ndarray:
         """Return the density of numbers given their bins, as the mass of one unit."""
-        begin, end = self._bin_span(bins)
-        share = self.mass_[cell] / (end - begin)
-        size = self._cell_sizes()[cell]
-        value = self.values_[cell]
-        # A cell around one value: the value, and the others that are encoded as it is.
-        others = np.maximum(size if self.decimals_ is None else size - 1, 0)
-        count = self.mass_[cell] * self._n_present
-        within = np.where(
-            x == value,
-            np.where(others > 0, count / (count + 1), 1.0),
-            1 / ((count + 1) * np.where(others > 0, others, 1.0)),
-        )
-        stretch = np.isnan(value)
-        within[stretch] = 1 / np.where(size > 0, size, 1.0)[stretch]
-        return share * within
-
-    def _cell_sizes(self) -> np.ndarray:
-        """Return how many numbers of the grid are in each cell; its length if there is no grid."""
+        is_exact, _ = self._cells.exactly(x)
+        part = self._cells.part_of(x)
+        home = self._cells.parts[part]  # the cell of the numbers around x
+        share, _ = self._shares()
+        size, beside = self._sizes()
+        size, beside = size[home], beside[part]
+        count = self.mass_[home] * self._n_present
+        kept = np.where(beside > 0, count / (count + 1), 1.0)
+        drawn = (self.low_[home] <= x) & (x <= self.high_[home]) | (beside == 0)
+        with np.errstate(over="ignore"):  # of the smallest numbers that there are
+            others = (1 - kept) / np.where(beside > 0, beside, 1.0)
+            density = share[home] * np.where(drawn, kept / size, others)
+        density = np.clip(density, np.finfo(float).tiny, np.finfo(float).max)
+        apart = is_exact & (cell != home)
+        density[apart] += share[cell[apart]]
         if self.decimals_ is None:
-            return np.diff(self.edges_)
-        # Cells contain their lower edge and not the upper one; the last one contains both.
-        halves = np.rint(2 * self.edges_ / self._grid.step)
-        first = np.ceil(halves / 2)
-        first[-1] += halves[-1] % 2 == 0
-        return np.diff(first)
+            density[apart] = share[cell[apart]]
+        return density
+
+    def _sizes(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return how many numbers each cell stands for, and how many others are encoded by it.
+
+        They are numbers of the grid, or lengths if there is no grid; the size of a single value is
+        1. The first result has one entry per cell, the second one per part of the line.
+        """
+        single = self.low_ == self.high_
+        lowest, highest = np.argmin(self.low_), np.argmax(self.high_)
+        half = 0.0 if self.decimals_ is None else self._grid.step / 2
+        low = self._low - half * single[lowest]
+        high = self._high + half * single[highest]
+        edges = np.concatenate([[low], self._cells.edges, [high]])
+        with np.errstate(over="ignore"):
+            size, span = self.high_ - self.low_, np.diff(edges)
+            if self.decimals_ is None:
+                beside = span - size[self._cells.parts]
+                # Between neighbouring floats there is nothing.
+                beside[beside <= 4 * np.spacing(np.maximum(np.abs(edges[1:]), 1e-300))] = 0
+                size = np.where(single, 1.0, size)
+            else:
+                size = np.where(single, 1.0, np.maximum(np.rint(size / self._grid.step), 1))
+                beside = np.rint(span / self._grid.step) - size[self._cells.parts]
+        largest = np.finfo(float).max
+        return np.minimum(size, largest), np.clip(beside, 0, largest)
 
     # Decoding
 
@@ -240,19 +260,23 @@ class QuantileCodec(NumberCodec):
         fine = heads[1].astype(int) % self._n_fine[coarse] if self._has_fine else 0
         position = heads[-1].astype(float) if self._has_position else 0.5
         bins = self._first_bin[coarse] + fine
-        begin, end = self._bin_span(bins)
-        place = begin + position * (end - begin)
-        cell = np.searchsorted(self._start, place, side="right") - 1
+        share, before = self._shares()
+        cell = np.searchsorted(self.bins_ + before, bins + position, side="right") - 1
         first = np.searchsorted(self.bins_, bins, side="left")
         last = np.searchsorted(self.bins_, bins, side="right") - 1
         cell = np.clip(cell, first, last)
-        within = (place - self._start[cell]) / self.mass_[cell]
-        low, high = self.edges_[cell], self.edges_[cell + 1]
-        x = np.clip(low + within * (high - low), low, high)
+        within = np.clip((position - before[cell]) / share[cell], 0, 1)
+        low, high = self.low_[cell], self.high_[cell]
+        x = low * (1 - within) + high * within
+        x = np.clip(x, low, high)
         if self.decimals_ is None:
-            x = np.clip(_without_noise(x, high - low), low, high)
-        x = np.where(np.isnan(self.values_[cell]), self._grid.round(x), self.values_[cell])
-        return np.where(absent, np.nan, np.clip(x, self._low, self._high))
+            x = np.clip(_without_noise(x, np.minimum(high / 2 - low / 2, 1e300)), low, high)
+        else:
+            half = np.where(high > low, self._grid.step / 2, 0)
+            x = np.clip(self._grid.round(x), low + half, high - half)
+            x = self._grid.round(x)
+        x = np.where(low == high, low, x)
+        return np.where(absent, np.nan, x)
 
 
 def _without_noise(x: np.ndarray, length: np.ndarray) -> np.ndarray:
@@ -282,7 +306,38 @@ def _count_changes(*labels: np.ndarray) -> np.ndarray:
     return np.cumsum(changed)
 
 
-def equal_mass_bins(counts: np.ndarray, n_bins: int, min_count: int) -> np.ndarray:
+def merge_light(labels: np.ndarray, rows: np.ndarray, least: float) -> np.ndarray:
+    """Merge each run of labels that has too few rows with the lighter of its neighbours.
+
+    Parameters
+    ----------
+    labels : int ndarray of shape (n_values,)
+        0, 1, ..., not decreasing.
+    rows : ndarray of shape (n_values,)
+    least : float
+
+    Returns
+    -------
+    labels : int ndarray of shape (n_values,)
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sktvae._encoding.quantile import merge_light
+    >>> merge_light(np.array([0, 1, 1, 2]), np.array([1, 3, 3, 5]), least=5)
+    array([0, 0, 0, 1])
+    """
+    while True:
+        totals = np.bincount(labels, rows)
+        i = int(np.argmin(totals))
+        if totals[i] >= least or len(totals) == 1:
+            return labels
+        before = totals[i - 1] if i else np.inf
+        after = totals[i + 1] if i + 1 < len(totals) else np.inf
+        labels = labels - (labels >= (i if before <= after else i + 1))
+
+
+def equal_mass_bins(counts: np.ndarray, n_bins: int, min_count: float) -> np.ndarray:
     """Cut sorted values into at most about `n_bins` bins of equal mass.
 
     A value that is as heavy as a bin is a bin of its own, and so separates its neighbours; the
@@ -306,7 +361,9 @@ def equal_mass_bins(counts: np.ndarray, n_bins: int, min_count: int) -> np.ndarr
     >>> equal_mass_bins(np.array([1, 1, 9, 1, 1]), n_bins=4, min_count=2)
     array([0, 0, 1, 2, 2])
     """
-    heavy = (counts >= counts.sum() / n_bins) & (counts > 1)
+    total = counts.sum()
+    n_bins = int(max(min(n_bins, total // min_count), 1))
+    heavy = (counts >= total / n_bins) & (counts > 1)
     rest = np.where(heavy, 0, counts)
     total = rest.sum()
     n_rest = int(max(min(n_bins - heavy.sum(), total // min_count), 1))

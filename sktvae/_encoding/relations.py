@@ -90,7 +90,7 @@ class LessEqual(Relation):
     --------
     >>> import pandas as pd
     >>> from sktvae import LessEqual, TableEncoder
-    >>> X = pd.DataFrame({"begin": [1990, 2001, 2010] * 9, "end": [1999, 2001, 2020] * 9})
+    >>> X = pd.DataFrame({"begin": [1990, 2001, 2010] * 25, "end": [1999, 2001, 2020] * 25})
     >>> encoder = TableEncoder(relations=[LessEqual("begin", "end")]).fit(X)
     >>> encoder.inverse_transform([[0, 1], [2, 0], [0, 2]])
        begin   end
@@ -238,7 +238,7 @@ class SumOf(Relation):
     --------
     >>> import pandas as pd
     >>> from sktvae import SumOf, TableEncoder
-    >>> X = pd.DataFrame({"net": [10.5, 20.0] * 9, "tax": [1.5, 2.5] * 9})
+    >>> X = pd.DataFrame({"net": [10.5, 20.0] * 25, "tax": [1.5, 2.5] * 25})
     >>> X["gross"] = X["net"] + X["tax"]
     >>> encoder = TableEncoder(relations=[SumOf("gross", ["net", "tax"])]).fit(X)
     >>> encoder.inverse_transform([[0, 1]])

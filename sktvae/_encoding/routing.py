@@ -23,6 +23,10 @@ from sktvae._encoding.quantile import QuantileCodec
 from sktvae._table.schema import TableSchema
 
 NUMERICAL = {"quantile": QuantileCodec, "modes": ModeCodec}
+# What a column without a codec of its own keeps rests on at least this many rows.
+MIN_SAMPLES = 3
+# Rare values of text that is nearly unique are replaced by this label.
+INFREQUENT = "infrequent"
 # A column without a codec of its own keeps this many categories; the others are infrequent.
 MAX_CATEGORIES = 1000
 # A column is taken for a key only in a table of at least this many rows.
@@ -46,6 +50,11 @@ class Route:
     codec: Codec | None
     reason: str
     by_default: bool = False
+
+    @property
+    def protects(self) -> bool:
+        """Whether the codec leaves rare categories out although the user did not say so."""
+        return not self.reason.startswith("named by")
 
 
 @dataclass
@@ -84,15 +93,26 @@ class Settings:
     numerical : Codec
     categorical_features : set of int
         Positions.
+    min_samples : int
+        What default codecs keep rests on at least so many rows.
     """
 
     named: dict[int, tuple[str, Codec]]
     numerical: Codec
     categorical_features: set[int] = field(default_factory=set)
+    min_samples: int = MIN_SAMPLES
+
+    def category_codec(self) -> CategoryCodec:
+        return CategoryCodec(max_categories=MAX_CATEGORIES, min_samples=self.min_samples)
 
     @classmethod
     def of(
-        cls, frame: pd.DataFrame, codecs: list, numerical: Any, categorical_features: Any
+        cls,
+        frame: pd.DataFrame,
+        codecs: list,
+        numerical: Any,
+        categorical_features: Any,
+        min_samples: int,
     ) -> Settings:
         """Resolve names, masks, slices and callables to positions of columns."""
         named: dict[int, tuple[str, Codec]] = {}
@@ -113,8 +133,11 @@ class Settings:
         categorical = set()
         if not isinstance(categorical_features, str):
             categorical = set(_get_column_indices(frame, list(categorical_features)))
-        numerical = NUMERICAL[numerical]() if isinstance(numerical, str) else numerical
-        return cls(named, numerical, categorical)
+        if numerical == "quantile":
+            numerical = QuantileCodec(min_samples=min_samples)
+        elif isinstance(numerical, str):
+            numerical = NUMERICAL[numerical]()
+        return cls(named, numerical, categorical, min_samples)
 
 
 def _named(question: Question) -> Route | None:
@@ -145,7 +168,7 @@ def _empty(question: Question) -> Route | None:
 
 def _asked_for(question: Question) -> Route | None:
     if question.position in question.settings.categorical_features:
-        return Route(CategoryCodec(max_categories=MAX_CATEGORIES), "listed in categorical_features")
+        return Route(question.settings.category_codec(), "listed in categorical_features")
     return None
 
 
@@ -155,9 +178,19 @@ def _key(question: Question) -> Route | None:
     return None
 
 
+def _nearly_unique(question: Question) -> Route | None:
+    least = question.settings.min_samples
+    if question.kind != "category" or question.relation is not None or least == 1:
+        return None
+    if not is_nearly_unique(question.series, least):
+        return None
+    codec = question.settings.category_codec().set_params(infrequent_label=INFREQUENT)
+    return Route(codec, f"text that is nearly unique: rare values become {INFREQUENT!r}", True)
+
+
 def _category(question: Question) -> Route | None:
     if question.kind == "category":
-        codec = CategoryCodec(max_categories=MAX_CATEGORIES)
+        codec = question.settings.category_codec()
         return Route(codec, "default for categories", by_default=question.relation is None)
     return None
 
@@ -173,6 +206,7 @@ RULES: tuple[Callable[[Question], Route | None], ...] = (
     _empty,
     _asked_for,
     _key,
+    _nearly_unique,
     _category,
     _number,
 )
@@ -208,23 +242,42 @@ def questions(
 def is_key(series: pd.Series, column: Any) -> bool:
     """Whether a column identifies the rows of a table of at least 50 rows.
 
-    It does if it is text, or holds UUIDs, that differ in each row, or if it is a column of integers
-    that count up by one, and its dtype has room for as many new ones in a thousand tables.
+    It does if it is text, or holds UUIDs, that differ in each row, or if it is a column of
+    consecutive integers in any order, with a few gaps at most, and its dtype has room for as many
+    new ones in a thousand tables.
     """
     if len(series) < _FEWEST_KEYS or column.has_fixed_categories:
         return False
     if column.kind == "number":
         if not column.whole or series.isna().any():
             return False
-        if not (np.diff(column.read(series.iloc[:_FEWEST_KEYS])) == 1).all():
+        if not series.iloc[:_FEWEST_KEYS].is_unique:
             return False  # as in most columns: the other rows need not be read
         values = column.read(series)
-        has_room = column.limits[1] - values[-1] >= 1000 * len(values)  # for new keys
-        return bool(has_room and (np.diff(values) == 1).all())
+        n, low, high = len(values), values.min(), values.max()
+        has_room = column.limits[1] - high >= 1000 * n  # for new keys
+        return bool(has_room and high - low < 1.1 * n and len(np.unique(values)) == n)
     if column.kind != "category" or not isinstance(series.iloc[0], str | uuid.UUID):
         return False
     start = series.iloc[:_FEWEST_KEYS]
     return bool(start.is_unique and series.is_unique and not series.isna().any())
+
+
+def is_nearly_unique(series: pd.Series, min_samples: int) -> bool:
+    """Whether most of the texts of a column are in fewer than `min_samples` rows.
+
+    Columns of at least 50 texts or UUIDs are looked at, and a column with a third as many different
+    texts as rows counts too.
+    """
+    present = series.dropna()
+    n_present = len(present)
+    if n_present < _FEWEST_KEYS:
+        return False
+    if not all(isinstance(value, str | uuid.UUID) for value in present.iloc[:_FEWEST_KEYS]):
+        return False
+    counts = pd.Series(pd.factorize(present)[0]).value_counts()
+    rare = counts[counts < min_samples].sum()
+    return bool(rare > n_present / 2 or len(counts) >= n_present / 3)
 
 
 def key_warning(names: list, n_rows: int) -> str:
@@ -238,4 +291,16 @@ def key_warning(names: list, n_rows: int) -> str:
         f"confirm this, encode the table with TableEncoder([('keys', KeyCodec(), {names!r})]); to "
         "leave the column out, use 'drop' in place of KeyCodec(); to model it, use CategoryCodec() "
         "or QuantileCodec(). Pass the encoder to a TVAESynthesizer as encoder=."
+    )
+
+
+def forgotten_warning(n_categories: dict, min_samples: int) -> str:
+    """Return the warning about categories that are not kept."""
+    listed = ", ".join(f"{name!r} ({n})" for name, n in n_categories.items())
+    return (
+        f"Categories in fewer than {min_samples} rows are not kept, so that no row can be "
+        "recognised by them; samples have other categories in their place, or 'infrequent' in text "
+        f"that is nearly unique. Columns, and how many of their categories: {listed}. To keep "
+        "them, use min_samples=1, or a CategoryCodec() for the column; to give identifiers new "
+        "values, use a KeyCodec(): encoder=TableEncoder([('own', codec, [column])])."
     )

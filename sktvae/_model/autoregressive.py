@@ -14,8 +14,8 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
 from sktvae._model.decoder import Decoder, Walk
-from sktvae._model.head_layers import HeadLayers
-from sktvae._model.layers import N_FEATURES, linear, position_features
+from sktvae._model.head_layers import CategoricalOutput, HeadLayers
+from sktvae._model.layers import N_FEATURES, Dropout, linear, position_features
 from sktvae._model.layout import Batch, Layout, row_blocks
 
 
@@ -139,10 +139,16 @@ class AutoregressiveDecoder(Decoder):
     def random_order(self, generator: Generator) -> Tensor:
         return torch.randperm(len(self.variables), generator=generator)
 
-    def log_prob(self, z: Tensor, batch: Batch, order: Tensor | None = None) -> Tensor:
+    def log_prob(
+        self,
+        z: Tensor,
+        batch: Batch,
+        order: Tensor | None = None,
+        dropout: Dropout | None = None,
+    ) -> Tensor:
         rows = self._rows(batch, z.dtype)
         state = self.add_visible(self.from_z(z) + self.variable_bias, rows, order)
-        return self._log_prob_of(state, rows, self._level_inputs(rows))
+        return self._log_prob_of(state, rows, self._level_inputs(rows), dropout)
 
     def log_prob_draws(self, z: Tensor, batch: Batch) -> Tensor:
         # What does not depend on z is computed once: above all the sum of what is visible.
@@ -207,15 +213,30 @@ class AutoregressiveDecoder(Decoder):
             for d, level in enumerate(self.levels)
         ]
 
-    def _log_prob_of(self, state: Tensor, rows: _Rows, inputs: list) -> Tensor:
+    def _log_prob_of(
+        self, state: Tensor, rows: _Rows, inputs: list, dropout: Dropout | None = None
+    ) -> Tensor:
         """log p(x | z), (B,), from the states of all variables, (V, B, W)."""
         state = self.shared(state)
         total = 0
         for level, (layers, refined) in zip(self.levels, inputs, strict=True):
             n_heads = len(level.heads)
             hidden = level.hidden(state[:n_heads] if n_heads < len(state) else state, refined)
+            if dropout is not None:
+                hidden = dropout(hidden)
             total = total + level.log_prob(hidden, layers, self.sigma, rows.local, rows.values)
         return total
+
+    def deviations(self) -> dict[str, Tensor]:
+        is_ordered = torch.zeros(len(self.embedding), 1, dtype=torch.bool)
+        for j in self.layout.categorical:
+            is_ordered[self.layout.span(j)][: self.layout.n_ordered(j)] = True
+        found = {"embedding": is_ordered.expand(self.embedding.shape)}
+        for d, level in enumerate(self.levels):
+            for i, output in enumerate(level.outputs):
+                if isinstance(output, CategoricalOutput):
+                    found[f"levels.{d}.outputs.{i}.weight"] = output.deviations()
+        return found
 
     def padded_bias(self) -> Tensor:
         """The biases of all categories, and one of -inf for padding: (K + 1,)."""

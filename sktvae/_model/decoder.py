@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch import Generator, Tensor, nn
 
+from sktvae._model.layers import Dropout
 from sktvae._model.layout import Batch, Layout
 
 
@@ -26,7 +27,13 @@ class Decoder(nn.Module, ABC):
     sigma: nn.Parameter
 
     @abstractmethod
-    def log_prob(self, z: Tensor, batch: Batch, order: Tensor | None = None) -> Tensor:
+    def log_prob(
+        self,
+        z: Tensor,
+        batch: Batch,
+        order: Tensor | None = None,
+        dropout: Dropout | None = None,
+    ) -> Tensor:
         """log p(x | z) of each row, summed over the heads.
 
         Parameters
@@ -35,6 +42,8 @@ class Decoder(nn.Module, ABC):
         batch : Batch of B rows
         order : int64 tensor of shape (n_variables,), default=None
             An order of the variables, from `random_order`; None is the order of the table.
+        dropout : Dropout, default=None
+            Applied to the last hidden units while training.
 
         Returns
         -------
@@ -64,6 +73,18 @@ class Decoder(nn.Module, ABC):
     def random_order(self, generator: Generator) -> Tensor | None:
         """A random order of the variables from a CPU generator; None where there is no order."""
         return None
+
+    def deviations(self) -> dict[str, Tensor]:
+        """Which weights let ordered codes differ from a smooth function of their position.
+
+        They are zero at first, and a table of few rows is better off if they remain so.
+
+        Returns
+        -------
+        deviations : dict of str to bool tensor
+            By the names of parameters, in their shapes.
+        """
+        return {}
 
     @property
     @abstractmethod

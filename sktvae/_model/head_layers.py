@@ -60,6 +60,11 @@ class CategoricalOutput(nn.Module):
             weight = torch.baddbmm(weight, self.slope, self.features)
         return weight, padded_bias[self.index]
 
+    def deviations(self) -> Tensor:
+        """Which weights let ordered codes differ from a smooth function, see `Decoder`."""
+        is_ordered = self.features.any(dim=1, keepdim=True).cpu()  # (H, 1, largest)
+        return is_ordered.expand(self.weight.shape)
+
     def log_prob(self, hidden: Tensor, weight: Tensor, bias: Tensor, local: Tensor) -> Tensor:
         """Sum over the heads: (H, B, hidden_dim), codes from 0 on (C, B) -> (B,)."""
         logits = torch.baddbmm(bias, hidden, weight)

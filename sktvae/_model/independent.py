@@ -8,7 +8,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from sktvae._model.decoder import Decoder, Walk
-from sktvae._model.layers import hidden_layers, linear
+from sktvae._model.layers import Dropout, hidden_layers, linear
 from sktvae._model.layout import Batch, Layout
 from sktvae._model.likelihoods import PackedCategorical, gaussian_log_prob
 
@@ -40,16 +40,23 @@ class IndependentDecoder(Decoder):
         self.sigma = nn.Parameter(torch.full((len(layout.gaussian),), 0.1))
         self.categories = PackedCategorical(layout.sizes)
 
-    def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, z: Tensor, dropout: Dropout | None = None) -> tuple[Tensor, Tensor]:
         """Logits of all categories and means of the Gaussian heads: (B, E) -> (B, K), (B, G)."""
-        out = self.output(self.hidden(z))
+        hidden = self.hidden(z)
+        out = self.output(hidden if dropout is None else dropout(hidden))
         if not self.layout.gaussian:
             return out, out[:, self.layout.n_codes :]
         logits, mean = out.split([self.layout.n_codes, len(self.layout.gaussian)], dim=1)
         return logits, torch.tanh(mean)
 
-    def log_prob(self, z: Tensor, batch: Batch, order: Tensor | None = None) -> Tensor:
-        logits, mean = self(z)
+    def log_prob(
+        self,
+        z: Tensor,
+        batch: Batch,
+        order: Tensor | None = None,
+        dropout: Dropout | None = None,
+    ) -> Tensor:
+        logits, mean = self(z, dropout)
         log_prob = self.categories(logits, batch.codes.long())
         if not self.layout.gaussian:
             return log_prob

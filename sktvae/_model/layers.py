@@ -98,6 +98,27 @@ class InputLayer(nn.Module):
         return embedded + torch.addmm(self.bias, values, self.weight[self.n_codes :])
 
 
+class Dropout:
+    """Set hidden units to zero at random, and scale the others so that their mean stays.
+
+    `torch.nn.Dropout` draws from the global generator; this draws from one that it is given.
+
+    Parameters
+    ----------
+    rate : float
+        Probability that a unit is set to zero, below 1.
+    generator : torch.Generator
+        On the device of the hidden units.
+    """
+
+    def __init__(self, rate: float, generator: Generator):
+        self.rate, self.generator = rate, generator
+
+    def __call__(self, hidden: Tensor) -> Tensor:
+        kept = torch.empty_like(hidden).bernoulli_(1 - self.rate, generator=self.generator)
+        return hidden * kept.div_(1 - self.rate)
+
+
 def position_features(position: Tensor) -> Tensor:
     """Features of a position in [0, 1]: itself, and sines and cosines of doubling frequencies.
 

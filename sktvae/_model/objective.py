@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from sktvae._model.layers import Dropout
 from sktvae._model.layout import Batch
 from sktvae._model.posterior import Reparameterised
 from sktvae._model.vae import VAE
@@ -33,7 +34,13 @@ class RowTerms(NamedTuple):
     mu_logvar: Tensor
 
 
-def row_terms(vae: VAE, batch: Batch, noise: Tensor, order: Tensor | None = None) -> RowTerms:
+def row_terms(
+    vae: VAE,
+    batch: Batch,
+    noise: Tensor,
+    order: Tensor | None = None,
+    dropout: Dropout | None = None,
+) -> RowTerms:
     """The terms of the evidence lower bound of each row, at ``z = mu + std * noise``.
 
     Parameters
@@ -44,6 +51,8 @@ def row_terms(vae: VAE, batch: Batch, noise: Tensor, order: Tensor | None = None
         Standard normal.
     order : int64 tensor of shape (n_variables,), default=None
         The order in which the decoder goes through the variables; None is that of the table.
+    dropout : Dropout, default=None
+        Applied to the last hidden units of the decoder.
 
     Returns
     -------
@@ -51,7 +60,7 @@ def row_terms(vae: VAE, batch: Batch, noise: Tensor, order: Tensor | None = None
     """
     mu_logvar = vae.posterior(batch)
     z, kl = Reparameterised.apply(mu_logvar, noise)
-    return RowTerms(vae.decoder.log_prob(z, batch, order), kl, z, mu_logvar)
+    return RowTerms(vae.decoder.log_prob(z, batch, order, dropout), kl, z, mu_logvar)
 
 
 def negative_bound(
@@ -61,6 +70,7 @@ def negative_bound(
     loss_factor: float = 1.0,
     rate_floor: float = 0.0,
     order: Tensor | None = None,
+    dropout: Dropout | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The loss ``loss_factor * reconstruction + KL``, means over the rows of a batch.
 
@@ -83,13 +93,14 @@ def negative_bound(
         In nats. The information is estimated from the batch, and the estimate cannot exceed
         log(B); the floor is lowered to log(B) / 2 - 1 where it is higher.
     order : int64 tensor of shape (n_variables,), default=None
+    dropout : Dropout, default=None
         See `row_terms`.
 
     Returns
     -------
     loss, reconstruction, kl : tensors of shape ()
     """
-    terms = row_terms(vae, batch, noise, order)
+    terms = row_terms(vae, batch, noise, order, dropout)
     reconstruction = -_mean(terms.log_prob, batch.weight)
     kl = rate = _mean(terms.kl, batch.weight)
     if rate_floor > 0:

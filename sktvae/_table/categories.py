@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -31,6 +31,13 @@ class CategoryColumn(Column):
     def has_fixed_categories(self) -> bool:
         """Whether the dtype lists its categories, so that it cannot hold any others."""
         return isinstance(self.storage, CategoricalStorage)
+
+    def without(self, values: list) -> Column:
+        if not values or not isinstance(self.storage, CategoricalStorage):
+            return self
+        taken = set(values)
+        left = tuple(value for value in self.storage.values if value not in taken)
+        return replace(self, storage=replace(self.storage, values=left))
 
     def read(self, series: pd.Series) -> pd.Series:
         return objects_of(self.name, series)

@@ -65,6 +65,14 @@ class Storage(ABC):
         return None
 
     @property
+    def float_limits(self) -> tuple[float, float]:
+        """Smallest and largest float of the dtype (those of float64 if it is none)."""
+        dtype = getattr(self.dtype, "numpy_dtype", self.dtype)
+        narrow = isinstance(dtype, np.dtype) and dtype.kind == "f"
+        info = np.finfo(dtype if narrow else np.float64)
+        return float(info.min), float(info.max)
+
+    @property
     def float_precision(self) -> float:
         """Relative distance between neighbouring floats of the dtype (that of float64 if none)."""
         dtype = getattr(self.dtype, "numpy_dtype", self.dtype)
@@ -95,6 +103,15 @@ class Column(ABC):
     def has_fixed_categories(self) -> bool:
         """Whether the dtype lists its categories, so that it cannot hold any others."""
         return False
+
+    @property
+    def limits(self) -> tuple[float, float]:
+        """The smallest and the largest number of the plain column that the dtype can hold."""
+        return -np.inf, np.inf
+
+    def without(self, values: list) -> Column:
+        """Return the column with these categories taken from its dtype, if it lists any."""
+        return self
 
     @property
     @abstractmethod

@@ -37,7 +37,7 @@ class DecimalGrid:
     def of(cls, values: np.ndarray) -> DecimalGrid:
         """Return the coarsest grid that holds every value exactly. NaN is ignored."""
         values = np.unique(values[~np.isnan(values)])
-        largest = np.abs(values).max(initial=0)
+        largest = float(np.abs(values).max(initial=0))
         for decimals in range(MAX_DECIMALS + 1):
             if decimals and largest * 10.0**decimals > LARGEST_INTEGER:
                 return cls(None)  # rounding to so many decimals would not change any value

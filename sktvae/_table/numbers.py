@@ -50,9 +50,8 @@ class NumberColumn(Column):
 
     @property
     def limits(self) -> tuple[float, float]:
-        """The smallest and the largest number that the column can hold."""
         if self.storage.integer_limits is None:
-            return -np.inf, np.inf
+            return self.storage.float_limits
         low, high = self.storage.integer_limits
         return max(low, -LARGEST_INTEGER), min(high, LARGEST_INTEGER)
 

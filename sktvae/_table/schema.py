@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -61,6 +61,13 @@ class TableSchema:
         if self.container.named and all(isinstance(name, str) for name in self.names):
             return np.array(self.names, dtype=object)
         return None
+
+    def without(self, categories: list[list]) -> TableSchema:
+        """Return the schema with these categories taken from the dtype of each column."""
+        columns = (
+            column.without(values) for column, values in zip(self.columns, categories, strict=True)
+        )
+        return replace(self, columns=tuple(columns))
 
     def conform(self, X: Any, owner: str = "the estimator") -> pd.DataFrame:
         """Return a table as a DataFrame; raise ValueError if its columns are not those of `fit`.

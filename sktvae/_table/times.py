@@ -16,6 +16,7 @@ from sktvae._table.column import Column, Storage
 from sktvae._table.decimals import LARGEST_INTEGER
 
 _UNITS = ("D", "h", "m", "s", "ms", "us", "ns")
+_LARGEST_TICKS = 2**63 - 1  # the integers behind times
 _MEANINGS = {"M": "datetime", "m": "timedelta"}  # by the letter of numpy's dtype
 _PYTHON_TYPES = {
     "Timestamp": "datetime",
@@ -53,6 +54,22 @@ class TimeColumn(Column):
     def has_zone(self) -> bool:
         """Whether the column is a dtype with a time zone."""
         return isinstance(self.storage.dtype, pd.DatetimeTZDtype)
+
+    @property
+    def limits(self) -> tuple[float, float]:
+        dtype = self.storage.dtype
+        if isinstance(dtype, pd.ArrowDtype):
+            own = getattr(dtype.pyarrow_dtype, "unit", "us")
+        else:
+            own = "us" if pd.api.types.is_object_dtype(dtype) else _unit(dtype)
+        largest = min(_LARGEST_TICKS // ticks_in(self.unit, own), LARGEST_INTEGER)
+        if self.meaning == "timedelta" or own == "ns":
+            return -largest, largest
+        first, beyond = (
+            int(np.datetime64(day).astype(f"datetime64[{self.unit}]").astype("int64"))
+            for day in ("0001-01-01", "10000-01-01")
+        )
+        return max(-largest, first), min(largest, beyond - 1)
 
     def read(self, series: pd.Series) -> np.ndarray:
         if series.isna().all():  # whatever the dtype

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, NamedTuple
 
 from torch import Generator
 
+from sktvae._model.layers import Dropout
 from sktvae._model.layout import Batch
 from sktvae._model.vae import VAE
 from sktvae._training.calibration import calibrate_
@@ -33,10 +35,13 @@ class Trained(NamedTuple):
         and "gap": the validation loss minus the same measure on as many training rows.
     n_epochs : int
         Epochs that were begun.
+    best_epoch : int
+        The epoch of the weights that were kept.
     """
 
     history: dict[str, list[float]]
     n_epochs: int
+    best_epoch: int
 
 
 def train(
@@ -82,16 +87,22 @@ def train(
     """
     monitor = Monitor(vae, plan, training, validation, generator)
     rows = ResidentRows(training, vae.decoder, plan, generator, host_generator)
-    weights = FlatWeights(vae, plan.weight_decay, plan.average)
+    deviations = vae.decoder.deviations() if plan.smooth else {}
+    frozen = {f"decoder.{name}": which for name, which in deviations.items()}
+    weights = FlatWeights(vae, plan.weight_decay, plan.average, frozen)
     optimizer = Adam(weights.vector, plan.learning_rate, plan.l2scale)
-    stopping = EarlyStopping(plan.n_iter_no_change, plan.tol)
-    best = weights.snapshot()
+    steps_between_checks = rows.n_steps / rows.n_checks
+    patience = max(plan.n_iter_no_change, math.ceil(plan.least_patience / steps_between_checks))
+    stopping = EarlyStopping(patience, plan.tol)
+    dropout = Dropout(plan.dropout, generator) if plan.dropout else None
+    best, best_epoch = weights.snapshot(), 0
     try:
         with _progress(plan.epochs, verbose) as bar:
             for turn in rows.turns(plan.epochs):
                 noise = antithetic_noise(turn.batch.n_rows, vae.embedding_dim, generator)
                 weights.zero_gradient_()
-                terms = add_gradient(vae, turn.batch, noise, plan, turn.order)
+                terms = add_gradient(vae, turn.batch, noise, plan, turn.order, dropout)
+                weights.hold_frozen_()
                 optimizer.step()
                 weights.decay_(turn.share)
                 vae.project_()
@@ -102,7 +113,7 @@ def train(
                 with weights.swapped():
                     loss = monitor.check(turn.epoch)
                 if validation is None or stopping.update(loss):
-                    best = weights.snapshot()
+                    best, best_epoch = weights.snapshot(), turn.epoch
                 bar.update(turn.epoch - bar.n)
                 bar.set_postfix(monitor.latest_losses())
                 if validation is not None and stopping.should_stop:
@@ -120,7 +131,7 @@ def train(
     del optimizer, best
     if plan.calibrate:
         calibrate_(vae, [training] if validation is None else [training, validation], generator)
-    return Trained(monitor.history, turn.epoch)
+    return Trained(monitor.history, turn.epoch, best_epoch)
 
 
 def _progress(n_epochs: int, verbose: bool) -> tqdm:

@@ -30,6 +30,8 @@ class FlatWeights:
         lose nothing.
     average : bool
         Whether `kept` is a running average of the weights.
+    frozen : dict of str to bool tensor, default=None
+        By the names of parameters, the weights that stay as they are.
 
     Attributes
     ----------
@@ -37,7 +39,13 @@ class FlatWeights:
         With its gradient in `vector.grad`.
     """
 
-    def __init__(self, module: nn.Module, decay: float = 0.0, average: bool = False):
+    def __init__(
+        self,
+        module: nn.Module,
+        decay: float = 0.0,
+        average: bool = False,
+        frozen: dict[str, Tensor] | None = None,
+    ):
         parameters = dict(module.named_parameters())
         sizes = [p.numel() for p in parameters.values()]
         flat = torch.cat([p.detach().reshape(-1) for p in parameters.values()])
@@ -56,6 +64,13 @@ class FlatWeights:
             for name, p in parameters.items()
         ]
         self._decay = decay * torch.cat(decays)
+        self._trained = None
+        if frozen:
+            trained = [
+                ~frozen[name].reshape(-1) if name in frozen else torch.ones(p.numel(), dtype=torch.bool)
+                for name, p in parameters.items()
+            ]
+            self._trained = torch.cat(trained).to(flat)
         self._average = self.vector.detach().clone() if average else None
         self._n_steps = 0
 
@@ -63,6 +78,12 @@ class FlatWeights:
     def kept(self) -> Tensor:
         """The weights that are validated and kept: the running average, or the live weights."""
         return self.vector.detach() if self._average is None else self._average
+
+    def hold_frozen_(self) -> None:
+        """Remove the gradient of the weights that stay as they are, before a step."""
+        if self._trained is not None:
+            assert self.vector.grad is not None
+            self.vector.grad.mul_(self._trained)
 
     def decay_(self, share: float) -> None:
         """Apply this share of an epoch's decay."""

@@ -36,6 +36,13 @@ class TrainingPlan:
         The number of consecutive checks without an improvement after which training stops.
     tol : float
         The validation loss must be lower by this, in nats per row, to count as an improvement.
+    dropout : float, default=0
+        The share of the last hidden units of the decoder that are set to zero in each step.
+    smooth : bool, default=False
+        Whether the logits and embeddings of ordered codes stay smooth functions of their position.
+    least_patience : int, default=0
+        Training does not stop before so many steps without an improvement, however many checks
+        they are, since an epoch of a small table is only a few steps.
     steps_per_check : int, default=1000
         The loss is checked at the end of each epoch. An epoch with more steps than this is divided
         into equal parts of at most so many steps, each followed by a check, so that training on a
@@ -54,4 +61,7 @@ class TrainingPlan:
     calibrate: bool
     n_iter_no_change: int
     tol: float
+    dropout: float = 0.0
+    smooth: bool = False
+    least_patience: int = 0
     steps_per_check: int = 1000

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 import torch
 from torch import Generator, Tensor
 
+from sktvae._model.layers import Dropout
 from sktvae._model.layout import Batch, row_blocks
 from sktvae._model.objective import negative_bound
 from sktvae._model.vae import VAE
@@ -19,7 +20,12 @@ from sktvae._training.plan import TrainingPlan
 
 
 def add_gradient(
-    vae: VAE, batch: Batch, noise: Tensor, plan: TrainingPlan, order: Tensor | None = None
+    vae: VAE,
+    batch: Batch,
+    noise: Tensor,
+    plan: TrainingPlan,
+    order: Tensor | None = None,
+    dropout: Dropout | None = None,
 ) -> Tensor:
     """Add the gradient of the loss of a batch to that of the parameters.
 
@@ -32,6 +38,8 @@ def add_gradient(
     plan : TrainingPlan
     order : int64 tensor of shape (n_variables,), default=None
         The order in which the decoder goes through the variables; None is that of the table.
+    dropout : Dropout, default=None
+        Applied to the last hidden units of the decoder.
 
     Returns
     -------
@@ -41,7 +49,7 @@ def add_gradient(
     means = torch.zeros(3, device=noise.device)
     for piece, piece_noise, share in pieces(vae, batch, noise):
         loss, *terms = negative_bound(
-            vae, piece, piece_noise, plan.loss_factor, plan.rate_floor, order
+            vae, piece, piece_noise, plan.loss_factor, plan.rate_floor, order, dropout
         )
         (loss if share == 1 else share * loss).backward()
         means += share * torch.stack([loss.detach(), *terms])

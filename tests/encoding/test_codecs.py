@@ -36,26 +36,45 @@ def within_heads(codec, Z):
 
 
 @settings(max_examples=300, deadline=None)
-@given(numbers, st.integers(1, 40), st.integers(1, 20), st.integers(1, 12))
-def test_quantile_round_trip(values, n_bins, n_subbins, min_samples_bin):
+@given(numbers, st.integers(1, 40), st.integers(1, 20), st.integers(1, 12), st.integers(1, 5))
+def test_quantile_round_trip(values, n_bins, n_subbins, min_samples_bin, min_samples):
     x = np.array(values)
-    codec = QuantileCodec(n_bins, n_subbins, min_samples_bin).fit(x)
+    codec = QuantileCodec(n_bins, n_subbins, min_samples_bin, min_samples).fit(x)
     Z = codec.transform(x)
     assert within_heads(codec, Z)
     back = codec.inverse_transform(Z)
-    span = np.nanmax(x) - np.nanmin(x)
-    np.testing.assert_allclose(back, x, rtol=1e-12, atol=1e-9 * span)
-    # values that repeat come back to the last bit
-    found, counts = np.unique(x[~np.isnan(x)], return_counts=True)
-    repeated = np.isin(x, found[counts > 1])
-    np.testing.assert_array_equal(back[repeated], x[repeated])
+    np.testing.assert_array_equal(np.isnan(back), np.isnan(x))
+    x, back = x[~np.isnan(x)], back[~np.isnan(x)]
+    # A value that is kept comes back to the last bit; others as a number of their stretch.
+    kept = codec._cells.exactly(x)[0]
+    np.testing.assert_array_equal(back[kept], x[kept])
+    cell = codec._cells.find(x)
+    inside = (codec.low_[cell] <= x) & (x <= codec.high_[cell])
+    np.testing.assert_allclose(back[inside], x[inside], rtol=1e-12, atol=1e-9 * np.ptp(x))
+    # The others come back as the nearest number that their cell stands for.
+    nearest = np.clip(x, codec.low_[cell], codec.high_[cell])
+    room = 0 if codec.decimals_ is None else 10.0**-codec.decimals_ / 2
+    atol = room + 1e-9 * np.ptp(x)
+    np.testing.assert_allclose(back[~inside], nearest[~inside], rtol=1e-12, atol=atol)
+
+
+@settings(max_examples=200, deadline=None)
+@given(numbers)
+def test_without_protection_every_number_is_in_range(values):
+    x = np.array(values)
+    codec = QuantileCodec(min_samples=1).fit(x)
+    encoded = codec.encode(x)
+    back = codec.inverse_transform(codec.transform(x))
+    assert not encoded.is_clipped
+    assert np.nanmin(back) == pytest.approx(np.nanmin(x), abs=1e-9 * np.ptp(x[~np.isnan(x)]))
+    assert np.nanmax(back) == pytest.approx(np.nanmax(x), abs=1e-9 * np.ptp(x[~np.isnan(x)]))
 
 
 @settings(max_examples=100, deadline=None)
-@given(numbers, st.integers(0, 2**31 - 1))
-def test_quantile_decodes_any_code_to_a_possible_value(values, seed):
+@given(numbers, st.integers(0, 2**31 - 1), st.integers(1, 5))
+def test_quantile_decodes_any_code_to_a_possible_value(values, seed, min_samples):
     x = np.array(values)
-    codec = QuantileCodec(8, 4, 2).fit(x)
+    codec = QuantileCodec(8, 4, 2, min_samples).fit(x)
     rng = np.random.default_rng(seed)
     Z = np.column_stack(
         [
@@ -68,7 +87,13 @@ def test_quantile_decodes_any_code_to_a_possible_value(values, seed):
     drawn = codec.inverse_transform(Z)
     assert np.isnan(drawn).any() <= np.isnan(x).any()
     drawn = drawn[~np.isnan(drawn)]
-    assert (drawn >= np.nanmin(x)).all() and (drawn <= np.nanmax(x)).all()
+    assert (drawn >= codec._low).all() and (drawn <= codec._high).all()
+    # The range may end a little beyond the column, but never on the other side of zero.
+    low, high = np.nanmin(x), np.nanmax(x)
+    reach = 0 if min_samples == 1 else 2 * (high - low)
+    assert low - reach <= drawn.min() and drawn.max() <= high + reach
+    assert low < 0 or drawn.min() >= 0
+    assert high > 0 or drawn.max() <= 0
     if codec.decimals_ is not None:
         np.testing.assert_array_equal(np.round(drawn, codec.decimals_), drawn)
 
@@ -105,13 +130,21 @@ def test_quantile_probabilities_sum_to_one(x):
     """Over all values a column of integers can give: probabilities of the codes times densities."""
     codec = QuantileCodec(n_bins=8, n_subbins=4).fit(x)
     Z = codec.transform(x)[:, : sum(isinstance(h, Categorical) for h in codec.heads_)]
-    possible = np.arange(x.min(), x.max() + 1)
+    possible = numbers_in_range(codec)
     frequency = pd.DataFrame(Z).value_counts(normalize=True)
     at = codec.transform(possible)
     codes = pd.MultiIndex.from_frame(pd.DataFrame(at[:, : Z.shape[1]]))
     probability = frequency.reindex(codes, fill_value=0).to_numpy()
     total = (probability * np.exp(codec.log_density(possible))).sum()
     assert abs(total - 1) < 0.02
+
+
+def numbers_in_range(codec):
+    """All numbers of the grid that a codec stands for."""
+    step = 10.0**-codec.decimals_
+    first, last = np.floor(codec._low / step) - 1, np.ceil(codec._high / step) + 1
+    possible = np.round(np.arange(first, last + 1) * step, codec.decimals_)
+    return possible[(codec._low <= possible) & (possible <= codec._high)]
 
 
 @pytest.mark.parametrize(
@@ -123,15 +156,27 @@ def test_quantile_probabilities_sum_to_one(x):
         np.random.default_rng(2).lognormal(1, 1, 400).round(2),
         np.random.default_rng(3).normal(0, 1, 300).round(1),
         np.r_[0.0, 0.0, 0.3, 0.7, 0.7, 1.0],
+        # a few sentinels beyond the first stretch; heaps on top of stretches
+        np.r_[np.full(40, -5.0), np.random.default_rng(4).gamma(4, 9, 800).round()],
+        np.r_[np.full(40, -6.0), np.random.default_rng(4).gamma(4, 9, 800).round()],
+        np.r_[np.arange(40) * 50.0, np.random.default_rng(5).integers(0, 2000, 900)],
+        np.r_[np.zeros(600), np.random.default_rng(6).lognormal(4, 1, 300).round()],
     ],
 )
-@pytest.mark.parametrize("params", [{}, {"n_bins": 4, "n_subbins": 3, "min_samples_bin": 3}])
+@pytest.mark.parametrize(
+    "params",
+    [
+        {},
+        {"n_bins": 4, "n_subbins": 3, "min_samples_bin": 3},
+        {"min_samples": 1, "min_samples_bin": 10},
+        {"min_samples": 2, "n_bins": 12, "n_subbins": 5, "min_samples_bin": 8},
+        {"min_samples": 5},
+    ],
+)
 def test_quantile_probabilities_of_each_bin_sum_to_one(x, params):
     """Over all numbers of the grid in the range, seen or not; a missing value takes the rest."""
     codec = QuantileCodec(**params).fit(x)
-    step = 10.0**-codec.decimals_
-    n = round((x.max() - x.min()) / step) + 1
-    possible = np.round(x.min() + step * np.arange(n), codec.decimals_)
+    possible = numbers_in_range(codec)
     encoded = codec.encode(possible, log_density=True)
     n_codes = sum(isinstance(head, Categorical) for head in codec.heads_)
     missing = codec.encode([np.nan], log_density=True)
@@ -176,17 +221,26 @@ def test_quantile_unseen_values_have_a_probability():
 def test_quantile_density_integrates_to_one():
     x = np.random.default_rng(0).lognormal(0, 1, 3000)
     codec = QuantileCodec().fit(x)
-    codes = pd.MultiIndex.from_frame(pd.DataFrame(codec.transform(x)[:, :2]))
-    share = pd.Series(1 / len(x), codes).groupby(level=[0, 1]).sum()
-    grid = np.linspace(x.min(), x.max(), 400_001)
+    n_codes = sum(isinstance(head, Categorical) for head in codec.heads_)
+    codes = pd.MultiIndex.from_frame(pd.DataFrame(codec.transform(x)[:, :n_codes]))
+    share = pd.Series(1 / len(x), codes).groupby(level=list(range(n_codes))).sum()
+    grid = np.linspace(codec._low, codec._high, 400_001)
     at = codec.transform(grid)
-    mass = share.reindex(pd.MultiIndex.from_frame(pd.DataFrame(at[:, :2])), fill_value=0)
+    mass = share.reindex(pd.MultiIndex.from_frame(pd.DataFrame(at[:, :n_codes])), fill_value=0)
     density = mass.to_numpy() * np.exp(codec.log_density(grid))
     assert abs(trapezoid(density, grid) - 1) < 0.01
 
 
+def test_a_number_on_its_own_has_the_density_of_its_bin():
+    """Between 0 and the next float there is no number to leave mass to."""
+    x = np.r_[np.zeros(100), np.random.default_rng(0).lognormal(size=300), np.nan]
+    codec = QuantileCodec().fit(x)
+    assert 0 in codec._cells.exact and codec.missing_
+    assert codec.log_density([0.0]) == 0
+
+
 def test_quantile_unseen_values_take_their_neighbours_place():
-    codec = QuantileCodec().fit(np.array([1.0, 1.0, 5.0, 5.0, 9.0, 9.0]))
+    codec = QuantileCodec().fit(np.repeat([1.0, 5.0, 9.0], 40))
     codes = codec.transform([-10.0, 1.9, 4.0, 9.0, 1e6])[:, 0]
     np.testing.assert_array_equal(codes, [0, 0, 1, 2, 2])
 
@@ -289,7 +343,7 @@ def test_category_unknown_values():
 
 @settings(max_examples=200, deadline=None)
 @given(st.lists(st.integers(1, 50), min_size=1, max_size=100), st.integers(1, 40))
-def testequal_mass_bins(counts, n_bins):
+def test_equal_mass_bins(counts, n_bins):
     counts = np.array(counts)
     bins = equal_mass_bins(counts, n_bins, min_count=1)
     assert bins[0] == 0 and set(np.diff(bins)) <= {0, 1}
@@ -323,14 +377,27 @@ def test_parameters_are_validated(codec):
         codec.fit([1.0, 2.0])
 
 
+@pytest.mark.parametrize("min_samples", [1, 3])
 @pytest.mark.parametrize("scale", [1e-290, 1e-100, 1e-9, 1.0, 1e9, 1e100, 1e290])
-def test_numbers_of_any_size_come_back(scale):
+def test_numbers_of_any_size_come_back(scale, min_samples):
     rng = np.random.default_rng(0)
     for x in (rng.normal(size=200), rng.lognormal(0, 20, 200), np.array([0.0, 1.9428954297613394])):
         x = x / np.abs(x).max() * scale
-        codec = QuantileCodec().fit(x)
+        codec = QuantileCodec(min_samples=min_samples).fit(x)
         back = codec.inverse_transform(codec.transform(x))
-        np.testing.assert_allclose(back, x, rtol=1e-15, atol=1e-12 * np.ptp(x))
+        assert np.isfinite(codec.log_density(x)).all()
+        # The last few numbers at each end are beyond the range.
+        inside = (codec._low <= x) & (x <= codec._high)
+        assert inside.all() if min_samples == 1 else inside.mean() >= 0.95
+        np.testing.assert_allclose(back[inside], x[inside], rtol=1e-14, atol=1e-12 * np.ptp(x))
+
+
+@pytest.mark.parametrize("min_samples", [1, 3])
+def test_neighbouring_floats_have_a_place(min_samples):
+    x = 1 + np.spacing(1.0) * np.random.default_rng(0).integers(0, 9, 300)
+    codec = QuantileCodec(min_samples=min_samples).fit(x)
+    np.testing.assert_array_equal(codec.inverse_transform(codec.transform(x)), x)
+    assert np.isfinite(codec.log_density(x)).all()
 
 
 def test_arithmetic_leaves_no_noise():

@@ -49,7 +49,8 @@ def test_less_equal_holds_in_every_row(pairs, decimals):
     X = X[~(X["low"] > X["high"])].reset_index(drop=True)
     if not len(X):
         return
-    encoder = TableEncoder(relations=[LessEqual("low", "high")]).fit(X)
+    relations = [LessEqual("low", "high")]
+    encoder = TableEncoder(relations=relations, min_samples=1).fit(X)
     back = encoder.inverse_transform(encoder.transform(X))
     span = np.nan_to_num(np.nanmax(np.abs(X.to_numpy()), initial=1))
     np.testing.assert_allclose(back["low"], X["low"], atol=1e-12 * span)
@@ -60,6 +61,9 @@ def test_less_equal_holds_in_every_row(pairs, decimals):
     assert holds(rows) and holds(back)
     present = X["high"].dropna()
     assert not rows["high"].max() > present.max()
+    protected = TableEncoder(relations=relations).fit(X)
+    assert holds(drawn(protected))
+    assert holds(protected.inverse_transform(protected.transform(X)))
     if len(present) and decimals == 0:
         values = rows["high"].dropna()
         assert (values == values.round()).all()
@@ -73,9 +77,10 @@ def test_less_equal_of_times(unit):
     X = pd.DataFrame({"low": low.as_unit(unit), "high": high.as_unit("s")})
     X.loc[::7, "high"] = pd.NaT
     X.loc[::5, "low"] = pd.NaT
-    encoder = TableEncoder(relations=[LessEqual("low", "high")]).fit(X)
+    relations = [LessEqual("low", "high")]
+    encoder = TableEncoder(relations=relations, min_samples=1).fit(X)
     pd.testing.assert_frame_equal(encoder.inverse_transform(encoder.transform(X)), X)
-    rows = drawn(encoder)
+    rows = drawn(TableEncoder(relations=relations).fit(X))
     assert holds(rows) and (rows["high"].dropna() == rows["high"].dropna().dt.normalize()).all()
     assert rows["high"].max() <= X["high"].max()
 
@@ -87,9 +92,9 @@ def test_a_chain_in_any_order():
         [LessEqual("a", "b"), LessEqual("b", "c")],
         [LessEqual("b", "c"), LessEqual("a", "b")],
     ):
-        encoder = TableEncoder(relations=relations).fit(X)
+        encoder = TableEncoder(relations=relations, min_samples=1).fit(X)
         pd.testing.assert_frame_equal(encoder.inverse_transform(encoder.transform(X)), X)
-        rows = drawn(encoder)
+        rows = drawn(TableEncoder(relations=relations).fit(X))
         assert (rows["a"] <= rows["b"]).all() and (rows["b"] <= rows["c"]).all()
     circle = [LessEqual("a", "b"), LessEqual("b", "a")]
     with pytest.raises(ValueError, match="in a cycle"):
@@ -117,11 +122,12 @@ def test_sums(dtype):
     if dtype == "Int64":
         X.loc[::9, "tax"] = pd.NA
     X["gross"] = (X["net"] + X["tax"]).round(2)
-    encoder = TableEncoder(relations=[SumOf("gross", ["net", "tax"])]).fit(X)
+    relations = [SumOf("gross", ["net", "tax"])]
+    encoder = TableEncoder(relations=relations, min_samples=1).fit(X)
     Z = encoder.transform(X)
     pd.testing.assert_frame_equal(encoder.inverse_transform(Z), X)
     assert not any(name.startswith("gross") for name in encoder.get_feature_names_out())
-    rows = drawn(encoder)
+    rows = drawn(TableEncoder(relations=relations).fit(X))
     expected = (rows["net"] + rows["tax"]).round(2)
     pd.testing.assert_series_equal(rows["gross"], expected, check_names=False)
     with pytest.raises(ValueError, match=r"SumOf\('gross'.*does not hold in 1 row.*row 4"):

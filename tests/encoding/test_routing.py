@@ -76,6 +76,60 @@ def test_the_audit_trail():
     assert "CategoryCodec" in trail._repr_html_()
 
 
+UUIDS = np.repeat([uuid.UUID(int=i) for i in range(200)], 2)
+
+
+@pytest.mark.parametrize(
+    ("column", "codec", "match"),
+    [
+        (np.repeat([f"P{i}" for i in range(200)], 2), CategoryCodec, r"not kept.*'id' \(200\)"),
+        ([*NOTES[:399], NOTES[0]], CategoryCodec, r"not kept.*'id' \(399\)"),
+        (np.where(np.arange(400) % 5 > 0, None, NOTES), CategoryCodec, r"not kept.*'id' \(80\)"),
+        (pd.Categorical(NOTES), CategoryCodec, r"not kept.*'id' \(400\)"),
+        (UUIDS, CategoryCodec, r"not kept.*'id' \(200\)"),
+        (RNG.permutation(400), KeyCodec, "'id' has a different value in each.*a key"),
+        (np.arange(400)[::-1], KeyCodec, "'id' has a different value in each.*a key"),
+        ([*range(200), *range(201, 401)], KeyCodec, "'id' has a different value in each.*a key"),
+        (NOTES, KeyCodec, "'id' has a different value in each.*a key"),
+        (
+            np.repeat([f"P{i}" for i in range(134)], 3)[:400],
+            CategoryCodec,
+            r"not kept.*'id' \(1\)",
+        ),
+        (
+            np.repeat(RNG.choice(10**9, 200, replace=False), 2),
+            QuantileCodec,
+            "'id'.*looks like an identifier, of which samples hold made-up numbers",
+        ),
+        (
+            RNG.choice(10**9, 400, replace=False),
+            QuantileCodec,
+            "'id'.*400 different integers.*an identifier, of which samples hold made-up numbers",
+        ),
+    ],
+    ids=[
+        "visits",
+        "one duplicate",
+        "mostly missing",
+        "category",
+        "uuids",
+        "shuffled",
+        "falling",
+        "gap",
+        "notes",
+        "three visits",
+        "repeated numbers",
+        "record numbers",
+    ],
+)
+def test_identifiers_are_warned_of(column, codec, match):
+    X = pd.DataFrame({"id": column, "bp": RNG.normal(120, 10, 400).round()})
+    with pytest.warns(UserWarning, match=match) as caught:
+        encoder = TableEncoder().fit(X)
+    assert len(caught) == 1 and caught[0].filename == __file__
+    assert isinstance(encoder.codecs_[0], codec)
+
+
 @pytest.mark.parametrize(
     ("column", "match"),
     [
@@ -83,33 +137,18 @@ def test_the_audit_trail():
         ([*NOTES[:399], NOTES[0]], "399 different texts"),
         (np.where(np.arange(400) % 5 > 0, None, NOTES), "80 different texts in 80 rows"),
         (pd.Categorical(NOTES), "400 different texts"),
-        (RNG.permutation(400), "400 different integers, from 0 to 399"),
-        (np.arange(400)[::-1], "looks like a row number"),
-        ([*range(200), *range(201, 401)], "looks like a row number"),
-        (np.repeat([uuid.UUID(int=i) for i in range(200)], 2), "200 different texts in 400 rows"),
-        (np.repeat([f"P{i}" for i in range(134)], 3)[:400], "134 different texts in 400 rows"),
-        (np.repeat(RNG.choice(10**9, 200, replace=False), 2), "looks like an identifier"),
-        (RNG.choice(10**9, 400, replace=False), "400 different integers.*an identifier"),
+        (UUIDS, "200 different texts in 400 rows"),
     ],
-    ids=[
-        "visits",
-        "one duplicate",
-        "mostly missing",
-        "category",
-        "shuffled",
-        "falling",
-        "gap",
-        "uuids",
-        "three visits",
-        "repeated numbers",
-        "record numbers",
-    ],
+    ids=["visits", "one duplicate", "mostly missing", "category", "uuids"],
 )
 def test_identifiers_that_will_appear_in_samples_are_warned_of(column, match):
+    """As they will without protection."""
     X = pd.DataFrame({"id": column, "bp": RNG.normal(120, 10, 400).round()})
     with pytest.warns(UserWarning, match=f"'id'.*{match}.*appear in samples") as caught:
-        TableEncoder().fit(X)
+        encoder = TableEncoder(min_samples=1).fit(X)
     assert len(caught) == 1 and caught[0].filename == __file__
+    back = encoder.inverse_transform(encoder.transform(X))
+    assert set(back["id"].dropna()) == set(X["id"].dropna())
 
 
 @pytest.mark.parametrize("offender", [3.3000000000000003, 9.99e15])
@@ -130,13 +169,25 @@ def test_products_of_prices_are_warned_of():
 
 def test_the_advice_can_be_followed_for_several_columns(recwarn):
     X = pd.DataFrame({"note": [*NOTES[:399], NOTES[0]], "text": [*NOTES[:398], "a", "a"], "n": 1})
-    TableEncoder().fit(X)
+    TableEncoder(min_samples=1).fit(X)
     entries = [re.search(r"\('column \d+', codec, .*?\]\)", str(w.message))[0] for w in recwarn]
     assert len(entries) == 2
     advised = eval(f"TableEncoder([{', '.join(entries)}])", {"codec": "drop"} | globals())
     recwarn.clear()
     advised.fit(X)
     assert not recwarn
+
+
+def test_the_advice_about_rare_categories_can_be_followed(recwarn):
+    X = pd.DataFrame({"city": ["Rome"] * 300 + ["Oslo"] * 98 + ["Nice"] * 2, "n": 1})
+    TableEncoder(min_samples=1).fit(X)
+    TableEncoder([("own", CategoryCodec(), ["city"])]).fit(X)
+    assert not recwarn
+    encoder = TableEncoder().fit(X)
+    (warning,) = recwarn
+    message = "fewer than 3 rows are not kept.*'city' \\(1\\).*min_samples=1, or a CategoryCodec"
+    assert re.search(message, str(warning.message)) and warning.filename == __file__
+    assert encoder.columns_.loc["city", "reason"].endswith("; 1 rare category is not kept")
 
 
 @pytest.mark.parametrize(
@@ -146,7 +197,7 @@ def test_the_advice_can_be_followed_for_several_columns(recwarn):
         RNG.integers(0, 300, 400),
         np.round(RNG.normal(size=400), 3),
         pd.date_range("2024-01-01", periods=400),
-        RNG.choice([f"city {i}" for i in range(100)], 400),
+        np.repeat([f"city {i}" for i in range(100)], 4),
         np.where(RNG.random(400) < 0.99, RNG.integers(0, 50, 400), 0.5),
         RNG.lognormal(10, 1, 400).round(),
         RNG.lognormal(20, 1.5, 400).round(),
