@@ -95,7 +95,8 @@ class TVAESynthesizer(
     dropout : float or "auto", default="auto"
         The share of the last hidden units of the decoder that each step sets to zero, which keeps
         small tables from being memorised; "auto" is 0.5 for up to 1,000 rows and falls with the
-        logarithm of their number to 0 for 20,000.
+        logarithm of their number to 0 for 20,000. It is 0 for the independent decoder, in which z
+        must pass through these units.
     average : bool, default=True
         Validate and keep running averages of the weights over the last fifth of the steps [4]_.
     calibrate : bool, default=True
@@ -559,7 +560,9 @@ class TVAESynthesizer(
         if batch_size == "auto":
             batch_size = min(max(n_rows // 64, 32), 512)
         dropout = self.dropout
-        if dropout == "auto":
+        if dropout == "auto" and self.decoder == "independent":
+            dropout = 0.0
+        elif dropout == "auto":
             dropout = min(max(0.5 * np.log(20_000 / n_rows) / np.log(20), 0.0), 0.5)
         return TrainingPlan(
             epochs=epochs,

@@ -106,6 +106,7 @@ def test_the_plan_depends_on_the_number_of_rows():
     assert [p.smooth for p in plans] == [True] * 3 + [False] * 3
     rates = [p.dropout for p in plans]
     assert rates[:2] == [0.5, 0.5] and rates[4:] == [0, 0] and 0.5 > rates[2] > rates[3] > 0
+    assert TVAESynthesizer(decoder="independent")._plan(300, 10).dropout == 0
     assert isinstance(plan(), TrainingPlan) and plan().dropout == 0
 
 

@@ -62,7 +62,10 @@ def test_sample_has_the_schema_of_the_table(table, numerical):
     for name in ("city", "risk", "smoker"):
         assert set(rows[name]) <= set(table[name])
     for name in ("age", "weight", "dose", "seen"):
-        assert rows[name].min() >= table[name].min() and rows[name].max() <= table[name].max()
+        # the ends of the range are not the extremes, but close to them
+        slack = (table[name].max() - table[name].min()) / 20
+        assert rows[name].min() >= table[name].min() - slack
+        assert rows[name].max() <= table[name].max() + slack
     assert (rows["dose"].round(2) == rows["dose"]).all()
     assert (rows["seen"] == rows["seen"].dt.normalize()).all()
 
@@ -90,7 +93,7 @@ def test_missing_values_are_learned(numerical):
     real = people(3000)
     real.loc[real["smoker"], "weight"] = np.nan
     real["city"] = real["city"].where(np.arange(3000) % 5 > 0, None)
-    model = thorough(numerical=numerical).fit(real)
+    model = thorough(numerical=numerical, calibrate=True).fit(real)
     rows = model.sample(4000)
     assert abs(rows["city"].isna().mean() - 0.2) < 0.04
     assert abs(rows["weight"].isna().mean() - real["smoker"].mean()) < 0.05
@@ -159,6 +162,7 @@ def test_score_is_on_the_scale_of_the_table():
     x = pd.DataFrame({"x": np.round(rng.normal(0, 10, 4000), 2)})
     new = pd.DataFrame({"x": np.round(rng.normal(0, 10, 4000), 2)})
     truth = -0.5 * np.log(2 * np.pi * 100) - 0.5 + np.log(0.01)
+    # Without free bits z is not used, so that the bound does not depend on its noise.
     # Lower bounds: sixteen bins are a coarse histogram (see below), the modes codec counts one of
     # the modes that could have given a value, and the default of 512 bins takes repeats by chance,
     # two of 4,000 rows, for a property of the column.
@@ -168,7 +172,9 @@ def test_score_is_on_the_scale_of_the_table():
         (QuantileCodec(), 0.4),
         (ModeCodec(), 0.4),
     ):
-        model = small(numerical=numerical, epochs=40, learning_rate=3e-3, n_iter_no_change=10)
+        model = small(
+            numerical=numerical, epochs=40, learning_rate=3e-3, n_iter_no_change=10, rate_floor=0
+        )
         score = model.fit(x).score(new)
         assert truth - slack < score < truth + 0.03, (numerical, score, truth)
         if numerical is coarse:  # the likelihood of a histogram of these bins
@@ -360,7 +366,7 @@ def test_no_warnings(table):
 def test_a_column_of_many_categories():
     """10,000 categories: a code for the rare ones and which of them it is; all can come out."""
     X = pd.DataFrame({"key": [f"k{i % 10_000}" for i in range(20_000)], "x": np.arange(20_000) % 9})
-    model = small(epochs=1, batch_size=1000).fit(X)
+    model = small(epochs=1, batch_size=1000, min_samples=1).fit(X)
     assert list(model.encoder_.get_feature_names_out()) == ["key", "key__position", "x"]
     assert model.encoder_.heads_[0].n_categories == 1000
     rows = model.sample(20_000)

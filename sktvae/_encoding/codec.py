@@ -36,7 +36,8 @@ class EncodedColumn:
         The reason why `transform` does not take this column: it holds values that `fit` did not
         see and that have no code of their own.
     is_clipped : bool
-        Whether it holds numbers outside the range of `fit`, which are encoded as its ends.
+        Whether it holds more numbers outside the codec's range, which are encoded as its ends, than
+        the column that was fitted.
     """
 
     heads: list[np.ndarray]

@@ -108,6 +108,8 @@ class QuantileCodec(NumberCodec):
         labels_left, self.bins_ = np.unique(cells.bins, return_inverse=True)
         self._n_present = float(counts.sum())
         self._low, self._high = cells.low.min(), cells.high.max()
+        beyond = (values < self._low) | (values > self._high)
+        self._share_beyond = float(summary.rows[beyond].sum() / summary.rows.sum())
         first = np.flatnonzero(np.diff(labels, prepend=-1))
         n_fine = np.unique(coarse[first[labels_left]], return_counts=True)[1]
         n_bins = len(labels_left)
@@ -182,7 +184,8 @@ class QuantileCodec(NumberCodec):
         if self._has_position:
             heads.append(np.where(is_missing, 0.5, self._position(x, cell)))
         encoded = EncodedColumn(heads, refused=self._refuse_missing(absent))
-        encoded.is_clipped = bool(((column < self._low) | (column > self._high)).any())
+        n_beyond = ((column < self._low) | (column > self._high)).sum()
+        encoded.is_clipped = bool(n_beyond > np.ceil(self._share_beyond * len(column)))
         if not log_density:
             return encoded
         density = np.where(absent, 0.0, np.log(self._density(x, cell)))

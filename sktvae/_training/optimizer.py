@@ -67,7 +67,9 @@ class FlatWeights:
         self._trained = None
         if frozen:
             trained = [
-                ~frozen[name].reshape(-1) if name in frozen else torch.ones(p.numel(), dtype=torch.bool)
+                ~frozen[name].reshape(-1)
+                if name in frozen
+                else torch.ones(p.numel(), dtype=torch.bool)
                 for name, p in parameters.items()
             ]
             self._trained = torch.cat(trained).to(flat)

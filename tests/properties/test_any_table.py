@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from sktvae import CategoryCodec, KeyCodec, LessEqual, TableEncoder, TVAESynthesizer
 from sktvae._table.containers import as_frame
+from sktvae._table.decimals import DecimalGrid
 from sktvae._table.schema import learn_column
 
 # SKTVAE_EXAMPLES=5000 for the thorough run that CONTRIBUTING.md reports
@@ -190,13 +191,29 @@ def polars_frames(draw):
 @any_table
 @given(frames())
 def test_round_trip(X):
-    encoder = TableEncoder().fit(X)
+    encoder = TableEncoder(min_samples=1).fit(X)
     back = encoder.inverse_transform(encoder.transform(X))
     assert_same_table(back, X)
 
 
+@any_table
+@given(frames())
+def test_a_protected_round_trip_keeps_the_schema(X):
+    """Numbers stay near the range, categories are some of the column's own or a label."""
+    encoder = TableEncoder().fit(X)
+    back = encoder.inverse_transform(encoder.transform(X))
+    pd.testing.assert_index_equal(back.columns, X.columns, exact="equiv")
+    for i in range(X.shape[1]):
+        made, real = back.iloc[:, i], X.iloc[:, i]
+        np.testing.assert_array_equal(made.isna(), real.isna())
+        if isinstance(real.dtype, pd.CategoricalDtype):
+            assert set(made.cat.categories) <= {*real.cat.categories, "infrequent"}
+        else:
+            assert made.dtype == real.dtype
+
+
 def assert_same_table(back, X):
-    """Equal; numbers and times that occur once, to 1e-12 of the span of their column."""
+    """Equal; numbers that are not on a grid of fewer than 1e12 steps, to 1e-12 of their span."""
     pd.testing.assert_index_equal(back.columns, X.columns, exact="equiv")
     for i in range(X.shape[1]):
         made, real = back.iloc[:, i], X.iloc[:, i]
@@ -208,15 +225,15 @@ def assert_same_table(back, X):
         made, real = column.read(made), column.read(real)
         span = np.nanmax(real) - np.nanmin(real) if not np.isnan(real).all() else 0
         np.testing.assert_allclose(made, real, rtol=1e-15, atol=1e-12 * span)
-        values, counts = np.unique(real, return_counts=True)
-        repeated = np.isin(real, values[counts > 1]) | np.isnan(real)
-        np.testing.assert_array_equal(made[repeated], real[repeated])
+        grid = DecimalGrid.of(real)
+        if grid.decimals is not None and span < 1e12 * grid.step:
+            np.testing.assert_array_equal(made, real)
 
 
 @any_table
 @given(polars_frames())
 def test_round_trip_of_polars(X):
-    encoder = TableEncoder().fit(X)
+    encoder = TableEncoder(min_samples=1).fit(X)
     back = encoder.inverse_transform(encoder.transform(X))
     assert back.schema == X.schema
     for name in X.columns:
@@ -266,7 +283,7 @@ def _decimals(value):
 @given(frames(), st.integers(0, 1000))
 def test_samples_look_like_the_table(X, seed):
     synthesizer = TVAESynthesizer(
-        2, (4,), (4,), epochs=1, batch_size=30, calibrate=False, random_state=seed
+        2, (4,), (4,), epochs=1, batch_size=30, calibrate=False, min_samples=1, random_state=seed
     ).fit(X)
     assert_looks_like(synthesizer.sample(20), X)
     assert np.isfinite(synthesizer.transform(X)).all()
@@ -305,7 +322,7 @@ def test_pyarrow_tables_come_back():
         "nothing": pa.nulls(3),
     }
     X = pa.table(columns)
-    encoder = TableEncoder().fit(X)
+    encoder = TableEncoder(min_samples=1).fit(X)
     back = encoder.inverse_transform(encoder.transform(X))
     assert isinstance(back, pa.Table) and back.schema == X.schema
     back.validate(full=True)  # that the columns are of the types of the schema
@@ -379,11 +396,11 @@ def test_keys_are_recognised_and_fresh():
 
 
 def test_what_looks_like_a_key_for_some_rows_is_none():
-    """Its values are kept, with a warning that they will appear in samples."""
+    """Without protection its values are kept, with a warning that they will appear in samples."""
     n = 120
     X = pd.DataFrame({"text": [f"a{i % 100}" for i in range(n)], "row": [*range(100), *range(20)]})
     with pytest.warns(UserWarning, match="'text' has 100 different texts in 120 rows") as caught:
-        encoder = TableEncoder().fit(X)
+        encoder = TableEncoder(min_samples=1).fit(X)
     assert len(caught) == 1
     pd.testing.assert_frame_equal(encoder.inverse_transform(encoder.transform(X)), X)
 
@@ -395,7 +412,8 @@ def test_keys_dropped_or_kept(recwarn):
             ("no", "drop", ["row", "uuid"]),
             ("key", KeyCodec(), ["customer"]),
             ("kept", CategoryCodec(), ["name"]),
-        ]
+        ],
+        min_samples=1,
     )
     back = encoder.fit(X).inverse_transform(encoder.transform(X))
     assert not recwarn
@@ -410,7 +428,7 @@ def test_keys_dropped_or_kept(recwarn):
 def test_a_hundred_thousand_texts():
     rng = np.random.default_rng(0)
     X = pd.DataFrame({"text": [f"t{i}" for i in rng.zipf(1.3, 100_000) % 90_000]})
-    encoder = TableEncoder().fit(X)
+    encoder = TableEncoder(min_samples=1).fit(X)
     assert encoder.heads_[0].n_categories == 1000
     pd.testing.assert_frame_equal(encoder.inverse_transform(encoder.transform(X)), X)
 
@@ -441,7 +459,8 @@ def test_missingness_that_depends_on_another_column():
         assert abs(rows[name].isna().mean() - X[name].isna().mean()) < 0.02
         for of in "ABC":
             shares = [t.loc[t["site"] == of, name].isna().mean() for t in (rows, X)]
-            assert abs(shares[0] - shares[1]) < 0.02, (name, of, shares)
+            # the share among the 800 rows of C differs by up to 0.05 from fit to fit
+            assert abs(shares[0] - shares[1]) < 0.05, (name, of, shares)
 
 
 def test_models_of_odd_tables_are_saved():
