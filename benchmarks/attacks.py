@@ -24,8 +24,9 @@ With as many synthetic rows in hand as there are members:
 
 An AUC of 0.5 is chance. TPR@1% is the share of members found when 1 % of the fresh rows are falsely
 taken for members. Intervals are 95 % (Hanley and McNeil 1982 for the AUC, Wilson's for the shares)
-for all seeds together. `--memorise` fits 60 epochs without early stopping, dropout or protection, and with as
-fine bins as possible: the attacks must find that model. `--own` holds parameters of `TVAESynthesizer`.
+for all seeds together. `--memorise` fits 60 epochs without early stopping, dropout or protection,
+and with as fine bins as possible: the attacks must find that model. `--own` holds parameters of
+`TVAESynthesizer`.
 """
 
 import argparse
