@@ -23,7 +23,7 @@ from sktvae._table.decimals import DecimalGrid
 from sktvae._table.schema import learn_column
 
 # SKTVAE_EXAMPLES=5000 for the thorough run that CONTRIBUTING.md reports
-EXAMPLES = int(os.environ.get("SKTVAE_EXAMPLES", "500"))
+EXAMPLES = int(os.environ.get("SKTVAE_EXAMPLES", "300"))
 any_table = settings(
     max_examples=EXAMPLES,
     deadline=None,
