@@ -28,15 +28,19 @@ from sktvae._persistence import VersionedMixin
 from sktvae._random import seeds_of
 from sktvae._training.holdout import split
 from sktvae._training.loop import Trained, train
-from sktvae._training.plan import TrainingPlan
+from sktvae._training.plan import (
+    LEAST_PATIENCE,
+    TrainingPlan,
+    default_batch_size,
+    default_dropout,
+    is_small,
+)
 from sktvae._training.rows import arrange
+from sktvae._warm_start import check_unchanged, comparable, continued
 from sktvae._warnings import warn_user
 
 # Tables with fewer rows are not split for validation.
 _FEWEST_ROWS_TO_SPLIT = 20
-# Beyond this, a tenth of the rows makes no difference.
-_FEWEST_ROWS_NOT_TO_REFIT = 5_000
-_LEAST_PATIENCE = 100  # in steps
 _LARGEST_LATENT = 1e15
 
 
@@ -310,9 +314,10 @@ class TVAESynthesizer(
         rows = arrange(vae.layout.to_batch(encoded.heads), encoded.weight)
         training, validation = self._split(rows, seeds[2])
         trained = self._train(vae, training, validation, seeds[3:], self.epochs)
-        if self.refit and validation is not None and rows.n_rows < _FEWEST_ROWS_NOT_TO_REFIT:
-            vae = self._new_vae(encoder, seeds[1])
-            self._train(vae, rows, None, seeds[3:], trained.best_epoch)
+        if self.refit and validation is not None and is_small(rows.n_rows):
+            again = self._new_vae(encoder, seeds[1])
+            if not trained.interrupted and self._refit(again, rows, seeds[3:], trained.best_epoch):
+                vae = again
         self._keep(encoder, vae, trained)
         return self
 
@@ -457,7 +462,7 @@ class TVAESynthesizer(
     ) -> tuple[TableEncoder, EncodedTable]:
         """Return a fitted encoder, and the rows of positive weight in codes."""
         if self.warm_start and hasattr(self, "encoder_"):
-            self._check_warm_start()
+            check_unchanged(self._fitted_structure, self._structure())
             return self.encoder_, self._encode_again(X, sample_weight)
         if self.encoder is None:
             encoder = TableEncoder(
@@ -493,17 +498,6 @@ class TVAESynthesizer(
             )
         return encoded
 
-    def _check_warm_start(self) -> None:
-        """Raise ValueError if a parameter changed that a warm start cannot change."""
-        structure = self._structure()
-        changed = [name for name in structure if structure[name] != self._fitted_structure[name]]
-        if changed:
-            raise ValueError(
-                "warm_start=True continues with the network and the encoder of the last fit, but "
-                f"{', '.join(changed)} changed since then. Undo the change, or set "
-                "warm_start=False to start from scratch."
-            )
-
     def _structure(self) -> dict:
         """Return the parameters that determine network and encoding, in comparable form."""
         structure = {
@@ -513,7 +507,7 @@ class TVAESynthesizer(
             "decoder": self.decoder,
         }
         for name in ("numerical", "categorical_features", "min_samples", "encoder"):
-            structure[name] = _comparable(getattr(self, name))
+            structure[name] = comparable(getattr(self, name))
         return structure
 
     def _new_vae(self, encoder: TableEncoder, seed: int) -> VAE:
@@ -533,13 +527,19 @@ class TVAESynthesizer(
         is_split = self.early_stopping and rows.n_rows >= _FEWEST_ROWS_TO_SPLIT
         return split(rows, self.validation_fraction, seed) if is_split else (rows, None)
 
+    def _refit(self, vae: VAE, rows: Any, seeds: list[int], epochs: int) -> bool:
+        """Fit a network in place to all rows; return whether this was not interrupted."""
+        try:
+            return not self._train(vae, rows, None, seeds, epochs).interrupted
+        except KeyboardInterrupt:
+            warn_user(
+                "The refit to all rows was interrupted; the model is that of the rows that were "
+                "not held out."
+            )
+            return False
+
     def _train(
-        self,
-        vae: VAE,
-        training: Any,
-        validation: Any,
-        seeds: Any,
-        epochs: int,
+        self, vae: VAE, training: Any, validation: Any, seeds: list[int], epochs: int
     ) -> Trained:
         """Fit a network in place, on the device, and return it to the CPU."""
         device = resolve_device(self.device)
@@ -556,14 +556,11 @@ class TVAESynthesizer(
         return trained
 
     def _plan(self, n_rows: int, epochs: int) -> TrainingPlan:
-        batch_size = self.batch_size
+        batch_size, dropout = self.batch_size, self.dropout
         if batch_size == "auto":
-            batch_size = min(max(n_rows // 64, 32), 512)
-        dropout = self.dropout
-        if dropout == "auto" and self.decoder == "independent":
-            dropout = 0.0
-        elif dropout == "auto":
-            dropout = min(max(0.5 * np.log(20_000 / n_rows) / np.log(20), 0.0), 0.5)
+            batch_size = default_batch_size(n_rows)
+        if dropout == "auto":
+            dropout = 0.0 if self.decoder == "independent" else default_dropout(n_rows)
         return TrainingPlan(
             epochs=epochs,
             batch_size=int(batch_size),
@@ -574,8 +571,8 @@ class TVAESynthesizer(
             rate_floor=self.rate_floor,
             random_orders=self.random_orders,
             dropout=float(dropout),
-            smooth=n_rows < _FEWEST_ROWS_NOT_TO_REFIT,
-            least_patience=_LEAST_PATIENCE,
+            smooth=is_small(n_rows),
+            least_patience=LEAST_PATIENCE,
             average=self.average,
             calibrate=self.calibrate,
             n_iter_no_change=self.n_iter_no_change,
@@ -586,7 +583,7 @@ class TVAESynthesizer(
         """Set the fitted attributes, last and all at once, so that a failed fit leaves none."""
         history, n_epochs, structure = trained.history, trained.n_epochs, self._structure()
         if self.warm_start and hasattr(self, "history_"):
-            history = _continued(self.history_, history)
+            history = continued(self.history_, history)
             n_epochs += self.n_iter_
         self.encoder_, self.vae_ = encoder, vae
         self.history_: dict[str, list[float]] = history
@@ -613,28 +610,6 @@ class TVAESynthesizer(
         tags.input_tags.categorical = True
         tags.transformer_tags.preserves_dtype = ["float64"]
         return tags
-
-
-def _comparable(value: Any) -> Any:
-    """Return a value that can be compared with ==, also for arrays and estimators.
-
-    `n_jobs` and what `set_output` keeps make no difference.
-    """
-    if isinstance(value, BaseEstimator):
-        params = sorted(value.get_params(deep=False).items())
-        same = tuple((name, _comparable(v)) for name, v in params if name != "n_jobs")
-        return (type(value).__name__, same)
-    value = value.tolist() if hasattr(value, "tolist") else value
-    return tuple(map(_comparable, value)) if isinstance(value, list | tuple) else value
-
-
-def _continued(
-    before: dict[str, list[float]], new: dict[str, list[float]]
-) -> dict[str, list[float]]:
-    """Return the history of two fits; NaN where one of them has held out no rows."""
-    names = [*before, *(name for name in new if name not in before)]
-    gaps = [[float("nan")] * len(history["loss"]) for history in (before, new)]
-    return {name: before.get(name, gaps[0]) + new.get(name, gaps[1]) for name in names}
 
 
 def _layer_sizes(name: str, dims: Any) -> tuple[int, ...]:

@@ -11,7 +11,7 @@ from sktvae._heads import Categorical
 from sktvae._model.layers import Dropout
 from sktvae._model.vae import VAE
 from sktvae._training.plan import TrainingPlan
-from tests.training.conftest import data, fit, new_vae, plan
+from tests.training.conftest import Impatient, data, fit, new_vae, plan
 
 
 def noise_table(n_rows, seed=0):
@@ -35,6 +35,31 @@ def test_the_refit_is_a_fit_to_all_rows():
     without = TVAESynthesizer(epochs=40, refit=False, random_state=0).fit(table)
     assert not np.array_equal(weights(model), weights(without))
     assert model.history_ == without.history_
+
+
+class InterruptedRefit(TVAESynthesizer):
+    """Ctrl-C is pressed in step `last` of the second network."""
+
+    n_networks, last = 0, 1
+
+    def _new_vae(self, encoder, seed):
+        vae = super()._new_vae(encoder, seed)
+        self.n_networks += 1
+        if self.n_networks == 2:
+            vae.__class__ = type("Interrupted", (Impatient,), {"last": self.last})
+        return vae
+
+
+@pytest.mark.parametrize("last", [1, 25])  # before the first epoch has ended, and later
+def test_an_interrupted_refit_leaves_the_first_fit(last):
+    table = noise_table(300)
+    model = InterruptedRefit(epochs=10, random_state=0)
+    model.last = last
+    with pytest.warns(UserWarning, match="interrupted"):
+        model.fit(table)
+    assert model.n_networks == 2
+    alone = TVAESynthesizer(epochs=10, refit=False, random_state=0).fit(table)
+    np.testing.assert_array_equal(weights(model), weights(alone))
 
 
 def test_large_tables_are_not_fitted_twice():

@@ -18,7 +18,11 @@ MAY_IMPORT = {
     "_model": {"_heads"},
     "_training": {"_model", "_warnings"},
     "_generation": {"_encoding", "_model"},
-    "_synthesizer": {"_encoding", "_model", "_training", "_generation", *LEAVES},
+    "_warm_start": set(),
+    "_synthesizer": {
+        *("_encoding", "_model", "_training", "_generation", "_warm_start"),
+        *LEAVES,
+    },
     "__init__": {"_encoding", "_synthesizer", *LEAVES},
 }
 MUST_NOT_IMPORT = {

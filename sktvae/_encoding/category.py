@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Iterable
 from numbers import Integral
 from typing import Any
 
@@ -122,7 +123,7 @@ class CategoryCodec(Codec):
 
     def advice(self, summary: ColumnSummary, kind: str) -> str | None:
         n_present = summary.counts.sum()
-        is_text = all(isinstance(value, str | uuid.UUID) for value in summary.values[:100])
+        is_text = are_texts(summary.values[:100])
         nearly_unique = len(summary.values) >= n_present / 3
         if (
             self.infrequent_label is not None
@@ -270,3 +271,8 @@ class CategoryCodec(Codec):
             rank = np.minimum(rank, len(self._substitutes) - 1)
             values[infrequent] = self.categories_[self._substitutes[rank]]
         return values
+
+
+def are_texts(values: Iterable) -> bool:
+    """Whether all values are texts or UUIDs."""
+    return all(isinstance(value, str | uuid.UUID) for value in values)

@@ -10,7 +10,7 @@ import numpy as np
 from sktvae._encoding.summary import ColumnSummary
 from sktvae._table.decimals import DecimalGrid
 
-# A cell is halved, or a value kept apart, if chance does so once in some hundred times.
+# A difference counts if it is larger than this many of its standard deviations.
 _SIGNIFICANT = 3.0
 
 
@@ -115,7 +115,7 @@ def cut_into_cells(
     cells : Cells
     """
     pieces, others = [], []
-    for b, run in enumerate(_runs(bins)):
+    for b, run in enumerate(runs(bins)):
         own, beside = _pieces_of_a_bin(b, summary.values, summary.rows, run, grid, min_samples)
         pieces += own
         others += beside
@@ -297,7 +297,7 @@ def _between(x: float, grid: DecimalGrid) -> float:
     return float(np.round((np.floor(x / grid.step) + 0.5) * grid.step, (grid.decimals or 0) + 1))
 
 
-def _runs(labels: np.ndarray) -> list[slice]:
+def runs(labels: np.ndarray) -> list[slice]:
     """Return slices over the runs of equal labels."""
     cut = np.flatnonzero(np.diff(labels)) + 1
     return [slice(a, b) for a, b in zip([0, *cut], [*cut, len(labels)], strict=True)]

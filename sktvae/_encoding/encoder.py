@@ -535,7 +535,7 @@ class TableEncoder(VersionedMixin, TransformerMixin, _BaseComposition):
         rare = {
             name: len(column.forgotten)
             for name, decision, column in zip(schema.names, routes, fitted, strict=True)
-            if column.forgotten and decision.protects
+            if column.forgotten and not decision.is_named
         }
         if rare:
             warn_user(forgotten_warning(rare, self.min_samples))

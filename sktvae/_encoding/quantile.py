@@ -7,7 +7,7 @@ from numbers import Integral
 import numpy as np
 from sklearn.utils._param_validation import Interval
 
-from sktvae._encoding.cells import cut_into_cells, fewest_rows
+from sktvae._encoding.cells import cut_into_cells, fewest_rows, runs
 from sktvae._encoding.codec import EncodedColumn, NumberCodec
 from sktvae._encoding.summary import ColumnSummary
 from sktvae._heads import Categorical, Uniform
@@ -126,7 +126,7 @@ class QuantileCodec(NumberCodec):
         coarse = equal_mass_bins(counts, self.n_bins, least)
         fine = np.zeros(len(counts), dtype=int)
         if self.n_subbins > 1:
-            for run in _runs(coarse):
+            for run in runs(coarse):
                 fine[run] = equal_mass_bins(counts[run], self.n_subbins, least)
         return coarse, _count_changes(coarse, fine)
 
@@ -293,12 +293,6 @@ def _without_noise(x: np.ndarray, length: np.ndarray) -> np.ndarray:
     up, down = 10.0 ** np.maximum(digits, 0), 10.0 ** np.maximum(-digits, 0)
     usual = (length > 1e-100) & (length < 1e100) & (np.abs(x) < 1e100)
     return np.where(usual, np.rint(np.where(usual, x, 0) * up / down) * down / up, x)
-
-
-def _runs(labels: np.ndarray) -> list[slice]:
-    """Return slices over the runs of equal labels."""
-    cut = np.flatnonzero(np.diff(labels)) + 1
-    return [slice(a, b) for a, b in zip([0, *cut], [*cut, len(labels)], strict=True)]
 
 
 def _count_changes(*labels: np.ndarray) -> np.ndarray:

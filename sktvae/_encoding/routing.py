@@ -15,8 +15,8 @@ import numpy as np
 import pandas as pd
 from sklearn.utils._indexing import _get_column_indices
 
-from sktvae._encoding.category import CategoryCodec
-from sktvae._encoding.codec import Codec
+from sktvae._encoding.category import CategoryCodec, are_texts
+from sktvae._encoding.codec import FEWEST_ROWS_FOR_ADVICE, Codec
 from sktvae._encoding.key import DropCodec, KeyCodec
 from sktvae._encoding.mode import ModeCodec
 from sktvae._encoding.quantile import QuantileCodec
@@ -45,16 +45,14 @@ class Route:
         The answer to "why this codec?", for ``encoder_.columns_``.
     by_default : bool
         Whether the user did not choose it, and should be told what it does.
+    is_named : bool
+        Whether the user named this very codec, so that it keeps what it is asked to keep.
     """
 
     codec: Codec | None
     reason: str
     by_default: bool = False
-
-    @property
-    def protects(self) -> bool:
-        """Whether the codec leaves rare categories out although the user did not say so."""
-        return not self.reason.startswith("named by")
+    is_named: bool = False
 
 
 @dataclass
@@ -150,7 +148,7 @@ def _named(question: Question) -> Route | None:
             f"Column {column.name!r} is given to the codec {name!r}, but a relation encodes it "
             "with another column. Remove it from one of them."
         )
-    return Route(codec, f"named by {name!r}")
+    return Route(codec, f"named by {name!r}", is_named=True)
 
 
 def _encoded_by_a_relation(question: Question) -> Route | None:
@@ -264,20 +262,16 @@ def is_key(series: pd.Series, column: Any) -> bool:
 
 
 def is_nearly_unique(series: pd.Series, min_samples: int) -> bool:
-    """Whether most of the texts of a column are in fewer than `min_samples` rows.
+    """Whether a column is an identifier or free text, with few repeats.
 
-    Columns of at least 50 texts or UUIDs are looked at, and a column with a third as many different
-    texts as rows counts too.
+    It has at least a third as many different texts as rows, or most of its rows have a text that
+    fewer than `min_samples` rows have.
     """
     present = series.dropna()
-    n_present = len(present)
-    if n_present < _FEWEST_KEYS:
+    if len(present) < FEWEST_ROWS_FOR_ADVICE or not are_texts(present.iloc[:100]):
         return False
-    if not all(isinstance(value, str | uuid.UUID) for value in present.iloc[:_FEWEST_KEYS]):
-        return False
-    counts = pd.Series(pd.factorize(present)[0]).value_counts()
-    rare = counts[counts < min_samples].sum()
-    return bool(rare > n_present / 2 or len(counts) >= n_present / 3)
+    rows = np.bincount(pd.factorize(present)[0])
+    return bool(len(rows) >= len(present) / 3 or rows[rows < min_samples].sum() > len(present) / 2)
 
 
 def key_warning(names: list, n_rows: int) -> str:

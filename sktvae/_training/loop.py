@@ -37,11 +37,14 @@ class Trained(NamedTuple):
         Epochs that were begun.
     best_epoch : int
         The epoch of the weights that were kept.
+    interrupted : bool
+        Whether an interruption ended the training.
     """
 
     history: dict[str, list[float]]
     n_epochs: int
     best_epoch: int
+    interrupted: bool
 
 
 def train(
@@ -95,7 +98,7 @@ def train(
     patience = max(plan.n_iter_no_change, math.ceil(plan.least_patience / steps_between_checks))
     stopping = EarlyStopping(patience, plan.tol)
     dropout = Dropout(plan.dropout, generator) if plan.dropout else None
-    best, best_epoch = weights.snapshot(), 0
+    best, best_epoch, interrupted = weights.snapshot(), 0, False
     try:
         with _progress(plan.epochs, verbose) as bar:
             for turn in rows.turns(plan.epochs):
@@ -121,6 +124,7 @@ def train(
     except KeyboardInterrupt:
         if not monitor.n_checks:
             raise
+        interrupted = True
         n_complete = monitor.n_checks // rows.n_checks
         warn_user(
             f"Training was interrupted after {n_complete} of {plan.epochs} epochs; the model has "
@@ -131,7 +135,7 @@ def train(
     del optimizer, best
     if plan.calibrate:
         calibrate_(vae, [training] if validation is None else [training, validation], generator)
-    return Trained(monitor.history, turn.epoch, best_epoch)
+    return Trained(monitor.history, turn.epoch, best_epoch, interrupted)
 
 
 def _progress(n_epochs: int, verbose: bool) -> tqdm:

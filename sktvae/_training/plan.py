@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+
+# In steps: an epoch of a small table has only a few.
+LEAST_PATIENCE = 100
+_SMALL_TABLE = 5_000
 
 
 @dataclass(frozen=True)
@@ -65,3 +70,18 @@ class TrainingPlan:
     smooth: bool = False
     least_patience: int = 0
     steps_per_check: int = 1000
+
+
+def is_small(n_rows: int) -> bool:
+    """Whether a table has so few rows that ordered codes stay smooth, and no row may be wasted."""
+    return n_rows < _SMALL_TABLE
+
+
+def default_batch_size(n_rows: int) -> int:
+    """A 64th of the rows, but between 32 and 512."""
+    return min(max(n_rows // 64, 32), 512)
+
+
+def default_dropout(n_rows: int) -> float:
+    """0.5 for up to 1,000 rows, falling with the logarithm of their number to 0 for 20,000."""
+    return min(max(0.5 * math.log(20_000 / n_rows) / math.log(20), 0.0), 0.5)

@@ -249,3 +249,13 @@ def test_relations_name_columns_in_lists():
         TableEncoder(relations=[FixedCombinations("ab")]).fit(X)
     with pytest.raises(ValueError, match="needs a list of column names, got the text 'ab'"):
         TableEncoder(relations=[SumOf("ab", "ab")]).fit(X)
+
+
+def test_a_named_codec_forgets_without_a_warning(recwarn):
+    """Who names the codec has said what is to be kept."""
+    X = pd.DataFrame({"job": ["clerk"] * 60 + ["cook"] * 60 + ["pope"]})
+    encoder = TableEncoder([("job", CategoryCodec(min_samples=3), ["job"])]).fit(X)
+    assert "pope" not in encoder.codecs_[0].categories_
+    assert not recwarn
+    with pytest.warns(UserWarning, match=r"'job' \(1\)"):
+        TableEncoder().fit(X)

@@ -459,8 +459,8 @@ def test_missingness_that_depends_on_another_column():
         assert abs(rows[name].isna().mean() - X[name].isna().mean()) < 0.02
         for of in "ABC":
             shares = [t.loc[t["site"] == of, name].isna().mean() for t in (rows, X)]
-            # the share among the 800 rows of C differs by up to 0.05 from fit to fit
-            assert abs(shares[0] - shares[1]) < 0.05, (name, of, shares)
+            # Among the 800 rows of C the share is up to 0.05 too low: what dropout costs.
+            assert abs(shares[0] - shares[1]) < (0.05 if of == "C" else 0.02), (name, of, shares)
 
 
 def test_models_of_odd_tables_are_saved():

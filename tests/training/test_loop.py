@@ -13,7 +13,7 @@ from tests.training.conftest import Impatient, data, fit, memorised, new_vae, pl
 
 
 def test_the_loss_falls_and_its_terms_add_up():
-    history, n_epochs, _ = fit(new_vae(), data(), loss_factor=2.0)
+    history, n_epochs, *_ = fit(new_vae(), data(), loss_factor=2.0)
     assert list(history) == ["loss", "reconstruction", "kl"]
     assert history["loss"][-1] < 0.5 * history["loss"][0]
     np.testing.assert_allclose(
@@ -88,9 +88,9 @@ def test_divergence_is_an_error():
 def test_a_keyboard_interrupt_keeps_what_was_learned():
     vae = new_vae(kind=Impatient)
     with pytest.warns(UserWarning, match="interrupted after 2 of 30 epochs"):
-        history, n_epochs, _ = fit(vae, data(), data(seed=1))
+        history, n_epochs, _, interrupted = fit(vae, data(), data(seed=1))
     assert [len(v) for v in history.values()] == [2] * 7
-    assert n_epochs == 3
+    assert n_epochs == 3 and interrupted
     rows = vae.layout.to_batch(data(500, seed=1).T)
     noise = torch.randn(500, 3, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
@@ -129,7 +129,7 @@ def test_an_interrupt_of_the_calibration_is_raised():
 
 def test_long_epochs_are_checked_on_the_way():
     """8 steps per epoch, at most 3 of them between two checks: 3 checks per epoch."""
-    history, n_epochs, _ = fit(new_vae(), data(), data(seed=1), epochs=2, steps_per_check=3)
+    history, n_epochs, *_ = fit(new_vae(), data(), data(seed=1), epochs=2, steps_per_check=3)
     assert n_epochs == 2 and [len(v) for v in history.values()] == [6] * 7
     assert history["loss"][1] < history["loss"][0]
     once = fit(new_vae(), data(), data(seed=1), epochs=2, steps_per_check=8).history
@@ -141,7 +141,7 @@ def test_long_epochs_are_checked_on_the_way():
 
 def test_training_stops_within_an_epoch():
     vae = new_vae()
-    history, n_epochs, _ = fit(
+    history, n_epochs, *_ = fit(
         vae, data(), data(seed=1), steps_per_check=1, n_iter_no_change=2, tol=100.0
     )
     assert n_epochs == 1 and len(history["loss"]) == 3  # the first one is an improvement
