@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from numbers import Integral, Real
 from typing import Any
 
@@ -19,10 +20,13 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_array, check_is_fitted
 
 from sktvae import _generation
+from sktvae._any_order import ANY_ORDER_DIMS, AnyOrder
+from sktvae._conditional import ConditionalMixin
 from sktvae._device import resolve_device
 from sktvae._encoding.encoder import EncodedTable, TableEncoder
 from sktvae._encoding.routing import MIN_SAMPLES
 from sktvae._encoding.sample_weight import row_weights
+from sktvae._model.layout import Batch, Layout
 from sktvae._model.vae import DECODERS, VAE
 from sktvae._persistence import VersionedMixin
 from sktvae._random import seeds_of
@@ -45,7 +49,11 @@ _LARGEST_LATENT = 1e15
 
 
 class TVAESynthesizer(
-    VersionedMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
+    ConditionalMixin,
+    VersionedMixin,
+    ClassNamePrefixFeaturesOutMixin,
+    TransformerMixin,
+    BaseEstimator,
 ):
     """Learn the joint distribution of a table and draw new rows: the tabular VAE.
 
@@ -103,6 +111,10 @@ class TVAESynthesizer(
         must pass through these units.
     average : bool, default=True
         Validate and keep running averages of the weights over the last fifth of the steps [4]_.
+    conditional : bool, default=True
+        Whether `fit` also learns every column given any others, which `sample` with conditions,
+        `impute` and the methods that begin with `conditional_` need. It takes about as long as
+        the rest of the fit, and changes nothing else.
     calibrate : bool, default=True
         After training, adjust the output biases so that each code is drawn as often as it occurs.
     batch_size : int or "auto", default="auto"
@@ -150,6 +162,9 @@ class TVAESynthesizer(
         measure of as many training rows, which grows as rows are memorised.
     n_iter_ : int
         The number of epochs begun.
+    any_order_ : AnyOrder or None
+        The network behind conditions, with the history of its training; None if `conditional` is
+        False, or if its training was interrupted.
     n_features_in_ : int
     feature_names_in_ : ndarray of str of shape (n_features_in_,)
         Defined if all column names are strings.
@@ -198,6 +213,7 @@ class TVAESynthesizer(
         "learning_rate": [Interval(Real, 0, None, closed="neither")],
         "dropout": [Interval(Real, 0, 1, closed="left"), StrOptions({"auto"})],
         "average": ["boolean"],
+        "conditional": ["boolean"],
         "calibrate": ["boolean"],
         "batch_size": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
         "epochs": [Interval(Integral, 1, None, closed="left")],
@@ -232,6 +248,7 @@ class TVAESynthesizer(
         learning_rate: float = 6e-3,
         dropout: float | str = "auto",
         average: bool = True,
+        conditional: bool = True,
         calibrate: bool = True,
         batch_size: int | str = "auto",
         epochs: int = 300,
@@ -262,6 +279,7 @@ class TVAESynthesizer(
         self.learning_rate = learning_rate
         self.dropout = dropout
         self.average = average
+        self.conditional = conditional
         self.calibrate = calibrate
         self.batch_size = batch_size
         self.epochs = epochs
@@ -308,26 +326,39 @@ class TVAESynthesizer(
             was. A later interruption ends the training with a warning, and the best weights so far
             are kept.
         """
-        seeds = seeds_of(self.random_state, 5)
+        seeds = seeds_of(self.random_state, 9)
         encoder, encoded = self._fit_encoder(X, sample_weight, seeds[0])
-        vae = self._new_vae(encoder, seeds[1])
-        rows = arrange(vae.layout.to_batch(encoded.heads), encoded.weight)
-        training, validation = self._split(rows, seeds[2])
-        trained = self._train(vae, training, validation, seeds[3:], self.epochs)
-        if self.refit and validation is not None and is_small(rows.n_rows):
-            again = self._new_vae(encoder, seeds[1])
-            if not trained.interrupted and self._refit(again, rows, seeds[3:], trained.best_epoch):
-                vae = again
-        self._keep(encoder, vae, trained)
+        rows = arrange(Layout(encoder.heads_).to_batch(encoded.heads), encoded.weight)
+        vae, trained = self._fit_network(encoder, rows, seeds[1:5])
+        conditional = None
+        if self.conditional and not trained.interrupted:
+            conditional = self._fit_conditional(encoder, rows, seeds[5:])
+        self._keep(encoder, vae, trained, conditional)
         return self
 
-    def sample(self, n_samples: int = 1, *, random_state: Any = None) -> Any:
+    def sample(
+        self, n_samples: int | None = None, *, conditions: Any = None, random_state: Any = None
+    ) -> Any:
         """Draw new rows.
 
         Parameters
         ----------
-        n_samples : int, default=1
-            The number of rows; 0 gives an empty table with the right columns.
+        n_samples : int, default=None
+            The number of rows; 0 gives an empty table with the right columns. None is 1, or the
+            number of rows of a table of conditions.
+        conditions : dict, DataFrame or other table, default=None
+            What is known of the rows. Every row satisfies its conditions, and the other columns
+            follow their distribution given these; no row is drawn in vain. A dict holds, by the
+            name of the column:
+
+            - a value, or a missing one: ``{"age": 40, "sex": "F"}``;
+            - a range of numbers or times: ``{"age": pandas.Interval(18, 30, closed="left")}``;
+            - a list of values and ranges, one of which holds: ``{"country": ["F", "I"]}``;
+            - a dict of these with the share of the rows that get each:
+              ``{"income": {">50K": 0.5, "<=50K": 0.5}}``.
+
+            A table has one row per row that is wanted, and the columns that are known; each of its
+            cells is a condition, a missing one that the value is missing.
         random_state : int, RandomState instance, Generator instance or None, default=None
             The seed of this call. None uses the estimator's own `random_state`, so that with an
             int there every call returns the same rows.
@@ -337,10 +368,22 @@ class TVAESynthesizer(
         X : DataFrame or ndarray of shape (n_samples, n_features)
             The container, names, order and dtypes that `fit` saw. The rows of a smaller sample
             are not the first rows of a larger one.
+
+        Raises
+        ------
+        ValueError
+            If a condition names a column that is unknown, dropped or a key, a value that `fit` did
+            not see, or a part only of a relation; or if the conditions contradict each other, so
+            that the model has no support for them. Columns, values and ways out are named.
         """
         check_is_fitted(self)
+        if n_samples is None:
+            is_table = conditions is not None and not isinstance(conditions, Mapping)
+            n_samples = len(conditions) if is_table else 1
         if not isinstance(n_samples, Integral) or isinstance(n_samples, bool) or n_samples < 0:
             raise ValueError(f"n_samples must be an integer >= 0, got {n_samples!r}.")
+        if conditions is not None:
+            return self._conditional_call(random_state).sample(int(n_samples), conditions)
         generator = self._generator(random_state)
         prior = lambda rows: torch.randn(
             rows.stop - rows.start,
@@ -510,7 +553,37 @@ class TVAESynthesizer(
             structure[name] = comparable(getattr(self, name))
         return structure
 
-    def _new_vae(self, encoder: TableEncoder, seed: int) -> VAE:
+    def _fit_network(
+        self, encoder: TableEncoder, rows: Batch, seeds: list[int], any_order: bool = False
+    ) -> tuple[VAE, Trained]:
+        """Return a network fitted to arranged rows, and the report of its training."""
+        vae = self._new_network(encoder, seeds[0], any_order)
+        training, validation = self._split(rows, seeds[1])
+        trained = self._train(vae, training, validation, seeds[2:], self.epochs, any_order)
+        if self.refit and validation is not None and is_small(rows.n_rows):
+            again = self._new_network(encoder, seeds[0], any_order)
+            epochs = trained.best_epoch
+            if not trained.interrupted and self._refit(again, rows, seeds[2:], epochs, any_order):
+                vae = again
+        return vae, trained
+
+    def _fit_conditional(
+        self, encoder: TableEncoder, rows: Batch, seeds: list[int]
+    ) -> AnyOrder | None:
+        """Return what answers questions given any columns; None if it was interrupted."""
+        try:
+            network, trained = self._fit_network(encoder, rows, seeds, any_order=True)
+        except KeyboardInterrupt:
+            warn_user(
+                "The fit was interrupted while it learned to condition on columns. The model can "
+                "draw rows, but not with conditions."
+            )
+            return None
+        return AnyOrder(network, trained.history, _n_rows(rows))
+
+    def _new_network(self, encoder: TableEncoder, seed: int, any_order: bool) -> VAE:
+        if any_order:
+            return self._new_any_order(encoder, seed)
         if self.warm_start and hasattr(self, "vae_"):
             return copy.deepcopy(self.vae_)
         return VAE(
@@ -527,10 +600,18 @@ class TVAESynthesizer(
         is_split = self.early_stopping and rows.n_rows >= _FEWEST_ROWS_TO_SPLIT
         return split(rows, self.validation_fraction, seed) if is_split else (rows, None)
 
-    def _refit(self, vae: VAE, rows: Any, seeds: list[int], epochs: int) -> bool:
+    def _new_any_order(self, encoder: TableEncoder, seed: int) -> VAE:
+        before = getattr(self, "any_order_", None)
+        if self.warm_start and before is not None:
+            return copy.deepcopy(before.network)
+        return VAE(encoder.heads_, 0, (), ANY_ORDER_DIMS, "autoregressive", seed)
+
+    def _refit(
+        self, vae: VAE, rows: Batch, seeds: list[int], epochs: int, any_order: bool
+    ) -> bool:
         """Fit a network in place to all rows; return whether this was not interrupted."""
         try:
-            return not self._train(vae, rows, None, seeds, epochs).interrupted
+            return not self._train(vae, rows, None, seeds, epochs, any_order).interrupted
         except KeyboardInterrupt:
             warn_user(
                 "The refit to all rows was interrupted; the model is that of the rows that were "
@@ -539,7 +620,13 @@ class TVAESynthesizer(
             return False
 
     def _train(
-        self, vae: VAE, training: Any, validation: Any, seeds: list[int], epochs: int
+        self,
+        vae: VAE,
+        training: Batch,
+        validation: Batch | None,
+        seeds: list[int],
+        epochs: int,
+        any_order: bool,
     ) -> Trained:
         """Fit a network in place, on the device, and return it to the CPU."""
         device = resolve_device(self.device)
@@ -547,7 +634,7 @@ class TVAESynthesizer(
             vae.to(device),
             training.to(device),
             None if validation is None else validation.to(device),
-            self._plan(training.n_rows, epochs),
+            self._plan(training.n_rows, epochs, any_order),
             generator=torch.Generator(device).manual_seed(seeds[0]),
             host_generator=torch.Generator().manual_seed(seeds[1]),
             verbose=self.verbose,
@@ -555,12 +642,13 @@ class TVAESynthesizer(
         vae.to("cpu")
         return trained
 
-    def _plan(self, n_rows: int, epochs: int) -> TrainingPlan:
+    def _plan(self, n_rows: int, epochs: int, any_order: bool) -> TrainingPlan:
         batch_size, dropout = self.batch_size, self.dropout
         if batch_size == "auto":
             batch_size = default_batch_size(n_rows)
         if dropout == "auto":
-            dropout = 0.0 if self.decoder == "independent" else default_dropout(n_rows)
+            has_dropout = any_order or self.decoder == "autoregressive"
+            dropout = default_dropout(n_rows) if has_dropout else 0.0
         return TrainingPlan(
             epochs=epochs,
             batch_size=int(batch_size),
@@ -568,8 +656,9 @@ class TVAESynthesizer(
             l2scale=self.l2scale,
             weight_decay=self.weight_decay,
             loss_factor=self.loss_factor,
-            rate_floor=self.rate_floor,
+            rate_floor=0.0 if any_order else self.rate_floor,
             random_orders=self.random_orders,
+            any_order=any_order,
             dropout=float(dropout),
             smooth=is_small(n_rows),
             least_patience=LEAST_PATIENCE,
@@ -579,13 +668,15 @@ class TVAESynthesizer(
             tol=self.tol,
         )
 
-    def _keep(self, encoder: TableEncoder, vae: VAE, trained: Trained) -> None:
+    def _keep(
+        self, encoder: TableEncoder, vae: VAE, trained: Trained, conditional: AnyOrder | None
+    ) -> None:
         """Set the fitted attributes, last and all at once, so that a failed fit leaves none."""
         history, n_epochs, structure = trained.history, trained.n_epochs, self._structure()
         if self.warm_start and hasattr(self, "history_"):
             history = continued(self.history_, history)
             n_epochs += self.n_iter_
-        self.encoder_, self.vae_ = encoder, vae
+        self.encoder_, self.vae_, self.any_order_ = encoder, vae, conditional
         self.history_: dict[str, list[float]] = history
         self.n_iter_: int = n_epochs
         self._fitted_structure = structure
@@ -617,3 +708,7 @@ def _layer_sizes(name: str, dims: Any) -> tuple[int, ...]:
     if not sizes or not all(isinstance(d, Integral) and int(d) > 0 for d in sizes):
         raise ValueError(f"{name} must hold one or more positive integers, got {dims!r}.")
     return tuple(int(d) for d in sizes)
+
+
+def _n_rows(rows: Batch) -> float:
+    return float(rows.n_rows if rows.weight is None else rows.weight.sum())

@@ -12,6 +12,7 @@ import pandas as pd
 from sklearn.utils._param_validation import Interval, RealNotInt, StrOptions
 
 from sktvae._encoding.codec import FEWEST_ROWS_FOR_ADVICE, Codec, EncodedColumn
+from sktvae._encoding.limits import Accepted, Limit, shown
 from sktvae._encoding.summary import ColumnSummary, as_objects, estimated_richness
 from sktvae._heads import Categorical, Uniform
 
@@ -255,6 +256,61 @@ class CategoryCodec(Codec):
             "them, or encode them as an infrequent category: "
             "CategoryCodec(handle_unknown='infrequent_if_exist')"
         )
+
+    def limit(self, accepted: Accepted) -> Limit:
+        if accepted.missing and not self.missing_:
+            raise ValueError("no value was missing in fit")
+        label = [self.infrequent_label] * (self._has_infrequent and self.infrequent_label is not None)
+        known = [*self.categories_, *label]
+        unseen = [value for value in accepted.values if value not in known]
+        if unseen:
+            raise ValueError(
+                f"{shown(unseen)} is not among the categories that fit saw and keeps: "
+                f"{shown(known)}"
+            )
+        is_in = np.array([value in accepted.values for value in self.categories_], dtype=float)
+        mass = self._substitute_mass * is_in[self._substitutes]
+        infrequent = [float(mass.sum() or label in [[v] for v in accepted.values])]
+        share = np.concatenate(
+            [
+                is_in[: self._n_frequent],
+                infrequent * self._has_infrequent,
+                [float(accepted.missing)] * self.missing_,
+            ]
+        )
+        stop = np.cumsum(self._substitute_mass)
+        chosen = mass > 0
+        bins = np.full(chosen.sum(), self._n_frequent)
+        bound = np.full(chosen.sum(), np.inf)
+        start, stop = (stop - self._substitute_mass)[chosen], stop[chosen]
+        return Limit(share, bins, start, stop, -bound, bound)
+
+    def outcomes(self) -> np.ndarray:
+        """Return the categories whose probabilities `spread` returns."""
+        label = self._has_infrequent and self.infrequent_label is not None
+        return np.append(self.categories_, as_objects([self.infrequent_label] * label))
+
+    def spread(self, by_code: np.ndarray) -> np.ndarray:
+        """Return the probability of each category, from those of the codes that are present.
+
+        Parameters
+        ----------
+        by_code : ndarray of shape (n_rows, n_codes)
+
+        Returns
+        -------
+        by_category : ndarray of shape (n_rows, n_categories)
+            In the order of `categories_`; with an infrequent label, this comes last.
+        """
+        if not self._has_infrequent:
+            return by_code
+        frequent, infrequent = by_code[:, : self._n_frequent], by_code[:, self._n_frequent :]
+        if self.infrequent_label is not None:
+            return by_code
+        out = np.zeros((len(by_code), len(self.categories_)))
+        out[:, : self._n_frequent] = frequent
+        out[:, self._substitutes] += infrequent * self._substitute_mass
+        return out
 
     def decode(self, heads: list[np.ndarray], n_samples: int) -> np.ndarray:
         codes = heads[0].astype(int)

@@ -11,6 +11,7 @@ import pandas as pd
 from sklearn.base import BaseEstimator, TransformerMixin, _fit_context
 from sklearn.utils.validation import check_is_fitted
 
+from sktvae._encoding.limits import Accepted, Limit
 from sktvae._encoding.sample_weight import row_weights
 from sktvae._encoding.summary import ColumnSummary
 from sktvae._heads import Categorical, Head
@@ -73,6 +74,24 @@ class Codec(TransformerMixin, BaseEstimator, ABC):
     @abstractmethod
     def decode(self, heads: list[np.ndarray], n_samples: int) -> np.ndarray:
         """Decode codes and numbers to a plain column."""
+
+    def limit(self, accepted: Accepted) -> Limit:
+        """Return the codes that stand for accepted values.
+
+        Raises
+        ------
+        ValueError
+            If none of the values occurred in `fit`, or if the codec has no codes for a part of
+            what they stand for.
+        """
+        raise ValueError(
+            f"{type(self).__name__} takes one value as a condition, but neither ranges nor lists. "
+            "Encode the column by a QuantileCodec"
+        )
+
+    def bins_of(self, heads: list[np.ndarray]) -> np.ndarray:
+        """Return the bin of each row, as `limit` counts them; -1 for a missing value."""
+        return heads[0].astype(int)
 
     def check_column(self, column: Any, kind: str, related: bool) -> None:
         """Raise ValueError if the codec cannot encode a column.
@@ -297,6 +316,21 @@ class NumberCodec(Codec):
                 "per row: it looks like a row number, whose real values will appear in samples"
             )
         return None
+
+    # The ends of the range.
+    _low: float
+    _high: float
+
+    def check_accepted(self, accepted: Accepted) -> None:
+        """Raise ValueError if a number, a whole range or a missing value did not occur in `fit`."""
+        if accepted.missing and not self.missing_:
+            raise ValueError("no value was missing in fit")
+        for low, high, _ in [(v, v, "both") for v in accepted.values] + accepted.ranges:
+            if high < self._low or low > self._high:
+                what = f"{low:g}" if low == high else f"the range from {low:g} to {high:g}"
+                raise ValueError(
+                    f"{what} is outside the range that fit learned, {self._low:g} to {self._high:g}"
+                )
 
     # A missing value that `fit` did not see is encoded as `_unseen_code`, as one more row of it.
     _unseen_code: int

@@ -395,19 +395,52 @@ class TableEncoder(VersionedMixin, TransformerMixin, _BaseComposition):
         self._validate_params()
         return self._fit(X, sample_weight, encode=True)
 
-    def decode(self, heads: list[np.ndarray], n_samples: int) -> Any:
+    def decode(
+        self,
+        heads: list[np.ndarray],
+        n_samples: int,
+        kept: dict[int, tuple[np.ndarray, Any]] | None = None,
+        bounds: dict[int, tuple[np.ndarray, np.ndarray]] | None = None,
+    ) -> Any:
         """Decode one array per head to a table.
 
         Parameters
         ----------
         heads : list of ndarray of shape (n_samples,)
         n_samples : int
+        kept, bounds : dict, default=None
+            See `written`.
 
         Returns
         -------
         X : DataFrame or ndarray of shape (n_samples, n_features)
         """
-        related = {i for relation in self.relations_ for i in positions(self.schema_, relation)}
+        return self.schema_.assemble(self.written(heads, n_samples, kept, bounds))
+
+    def written(
+        self,
+        heads: list[np.ndarray],
+        n_samples: int,
+        kept: dict[int, tuple[np.ndarray, Any]] | None = None,
+        bounds: dict[int, tuple[np.ndarray, np.ndarray]] | None = None,
+    ) -> dict[int, pd.Series]:
+        """Decode one array per head to columns as the user had them, by their positions.
+
+        Parameters
+        ----------
+        heads : list of ndarray of shape (n_samples,)
+        n_samples : int
+        kept : dict of int to tuple (mask, plain column), default=None
+            What replaces decoded values where the mask is true, by the position of the column.
+        bounds : dict of int to tuple of two ndarrays, default=None
+            Numbers between which decoded ones are to lie, by the position of the column.
+
+        Returns
+        -------
+        columns : dict of int to Series
+            Without those that are dropped.
+        """
+        related = self.related
         targets = {self.schema_.names.index(t) for r in self.relations_ for t in r.targets}
         plain: dict[int, Any] = {}
         series: dict[int, pd.Series] = {}
@@ -420,6 +453,9 @@ class TableEncoder(VersionedMixin, TransformerMixin, _BaseComposition):
             values = with_name(column.name, codec.decode, own, n_samples)
             if isinstance(codec, NumberCodec) and i not in targets:
                 values = np.clip(values, *column.limits)  # a range may end a little beyond them
+                if bounds and i in bounds:
+                    values = np.clip(values, *bounds[i])
+            values = _with_kept(values, i, kept)
             if i in related:
                 plain[i] = values
             else:
@@ -428,10 +464,16 @@ class TableEncoder(VersionedMixin, TransformerMixin, _BaseComposition):
             at = positions(self.schema_, relation)
             n_targets = len(relation.targets)
             decoded = relation.decode(plain.get(at[0]), [plain[i] for i in at[n_targets:]])
-            plain.update(zip(at[:n_targets], decoded, strict=True))
+            for i, values in zip(at[:n_targets], decoded, strict=True):
+                plain[i] = _with_kept(values, i, kept)
         for i in plain:
             series[i] = self.schema_.columns[i].write(plain[i])
-        return self.schema_.assemble(series)
+        return series
+
+    @property
+    def related(self) -> set[int]:
+        """The positions of the columns that are part of a relation."""
+        return {i for relation in self.relations_ for i in positions(self.schema_, relation)}
 
     def transform_array(self, X: Any) -> np.ndarray:
         """What `transform` returns, whatever `set_output` says."""
@@ -578,6 +620,14 @@ class TableEncoder(VersionedMixin, TransformerMixin, _BaseComposition):
         tags.input_tags.allow_nan = True
         tags.input_tags.categorical = True
         return tags
+
+
+def _with_kept(values: Any, i: int, kept: dict | None) -> Any:
+    """Return decoded values of column i, with those in place that are to be kept."""
+    if not kept or i not in kept:
+        return values
+    mask, plain = kept[i]
+    return np.where(mask, np.asarray(plain, dtype=values.dtype), values)
 
 
 def _and_forgotten(n_categories: int) -> str:

@@ -9,6 +9,7 @@ from sklearn.utils._param_validation import Interval
 
 from sktvae._encoding.cells import cut_into_cells, fewest_rows, runs
 from sktvae._encoding.codec import EncodedColumn, NumberCodec
+from sktvae._encoding.limits import Accepted, Limit, merged_ranges
 from sktvae._encoding.summary import ColumnSummary
 from sktvae._heads import Categorical, Uniform
 from sktvae._table.decimals import DecimalGrid
@@ -162,7 +163,7 @@ class QuantileCodec(NumberCodec):
 
     # Mass
 
-    def _shares(self) -> tuple[np.ndarray, np.ndarray]:
+    def shares(self) -> tuple[np.ndarray, np.ndarray]:
         """Return the share of each cell in the mass of its bin, and that of the cells before it."""
         share = self.mass_ / np.bincount(self.bins_, weights=self.mass_)[self.bins_]
         until = np.cumsum(share)
@@ -198,7 +199,7 @@ class QuantileCodec(NumberCodec):
         low, high = self.low_[cell], self.high_[cell]
         within = np.full(len(x), 0.5)
         np.divide(x / 2 - low / 2, high / 2 - low / 2, out=within, where=high / 2 > low / 2)
-        share, before = self._shares()
+        share, before = self.shares()
         # Rounding errors must not move a number into the cell next to its own.
         margin = np.minimum(4 * np.spacing(self.bins_ + 1.0), share / 4)
         place = before[cell] + np.clip(within, 0, 1) * share[cell]
@@ -211,7 +212,7 @@ class QuantileCodec(NumberCodec):
         is_exact, _ = self._cells.exactly(x)
         part = self._cells.part_of(x)
         home = self._cells.parts[part]  # the cell of the numbers around x
-        share, _ = self._shares()
+        share, _ = self.shares()
         size, beside = self._sizes()
         size, beside = size[home], beside[part]
         count = self.mass_[home] * self._n_present
@@ -252,18 +253,108 @@ class QuantileCodec(NumberCodec):
         largest = np.finfo(float).max
         return np.minimum(size, largest), np.clip(beside, 0, largest)
 
-    # Decoding
+    # Conditions
 
-    def decode(self, heads: list[np.ndarray], n_samples: int) -> np.ndarray:
+    def limit(self, accepted: Accepted) -> Limit:
+        self.check_accepted(accepted)
+        ranges = [self._closed(*one) for one in accepted.ranges]
+        ranges += [(value, value) for value in accepted.values]
+        parts = [self._segments(*one) for one in merged_ranges(ranges)]
+        segments = np.concatenate([np.empty((5, 0)), *parts], axis=1)
+        segments = segments[:, np.lexsort((segments[1], segments[0]))]
+        bins, start, stop, low, high = segments
+        bins = bins.astype(int)
+        n_bins = int(self._n_fine.sum())
+        share = np.minimum(np.bincount(bins, stop - start, n_bins), 1.0)
+        share[share > 1 - 1e-9] = 1.0
+        n_codes = len(self._n_fine) + self.missing_
+        if not self._has_fine:
+            table = np.full(n_codes, float(accepted.missing))
+            table[:n_bins] = share
+        else:
+            bins_of_codes = self.bin_of_codes()
+            table = np.full((n_codes, bins_of_codes.shape[1]), float(accepted.missing))
+            table[: len(bins_of_codes)] = share[bins_of_codes]
+        return Limit(table, bins, start, stop, low, high)
+
+    def bin_of_codes(self) -> np.ndarray:
+        """Return the bin of each pair of a coarse and a fine code, (n_coarse, n_fine)."""
+        fine = np.arange(int(self._n_fine.max())) % self._n_fine[:, None]  # as in `bins_of`
+        return self._first_bin[:, None] + fine
+
+    def bounds_of_bins(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return the smallest and the largest number that each bin stands for."""
+        half = 0.0 if self.decimals_ is None else self._grid.step / 2
+        inwards = np.where(self.low_ < self.high_, half, 0.0)
+        first = np.searchsorted(self.bins_, np.arange(self.bins_[-1] + 1), side="left")
+        low = np.minimum.reduceat(self.low_ + inwards, first)
+        high = np.maximum.reduceat(self.high_ - inwards, first)
+        return self.rounded(low), self.rounded(high)
+
+    def rounded(self, x: np.ndarray) -> np.ndarray:
+        """Return numbers on the column's grid, if it has one."""
+        return x if self.decimals_ is None else self._grid.round(x)
+
+    def _closed(self, low: float, high: float, closed: str) -> tuple[float, float]:
+        """Return the smallest and the largest number that a range holds."""
+        from_low = closed in ("left", "both") or low < self._low
+        to_high = closed in ("right", "both") or high > self._high
+        low, high = max(low, self._low), min(high, self._high)
+        if self.decimals_ is None:
+            smallest = low if from_low else np.nextafter(low, np.inf)
+            largest = high if to_high else np.nextafter(high, -np.inf)
+        else:
+            smallest, largest = self._grid.ceil(np.array([low, high]))
+            if smallest == low and not from_low:
+                smallest = self._grid.round(np.array([low + self._grid.step]))[0]
+            if largest > high or not to_high:
+                largest = self._grid.round(np.array([largest - self._grid.step]))[0]
+        if smallest > largest:
+            raise ValueError(f"no number of the column is between {low:g} and {high:g}")
+        return float(smallest), float(largest)
+
+    def _segments(self, low: float, high: float) -> np.ndarray:
+        """Return bin, start, stop, low and high of what numbers of a closed range are encoded as.
+
+        Without a grid, a single number stands for a range as short as a 10^-9th of the column's.
+        """
+        half = 0.5e-9 * (self._high - self._low)
+        if self.decimals_ is not None:
+            half = self._grid.step / 2
+        elif high > low:
+            half = 0.0
+        single = self.low_ == self.high_
+        length = np.where(single, 1.0, self.high_ - self.low_)
+        start = np.clip((low - half - self.low_) / length, 0, 1)
+        stop = np.clip((high + half - self.low_) / length, 0, 1)
+        is_in = (low <= self.low_) & (self.low_ <= high)
+        start, stop = np.where(single, 0.0, start), np.where(single, is_in, stop)
+        cells = np.flatnonzero(stop > start)
+        if not len(cells):  # no cell stands for it; its numbers are encoded by their neighbours
+            cells = self._cells.find(np.clip([low / 2 + high / 2], self._low, self._high))
+            start[cells], stop[cells] = 0.5, 0.5 + 1e-6
+        share, before = self.shares()
+        ends = before[cells] + share[cells] * np.array([start[cells], stop[cells]])
+        bounds = np.array([[low], [high]]) + np.zeros(len(cells))
+        return np.concatenate([self.bins_[None, cells], ends, bounds])
+
+    def bins_of(self, heads: list[np.ndarray]) -> np.ndarray:
         coarse = heads[0].astype(int)
         absent = coarse >= len(self._n_fine)
         coarse = np.where(absent, 0, coarse)
         # A fine code that its coarse bin does not have (only a model that draws the two
         # independently gives one) wraps around.
         fine = heads[1].astype(int) % self._n_fine[coarse] if self._has_fine else 0
+        return np.where(absent, -1, self._first_bin[coarse] + fine)
+
+    # Decoding
+
+    def decode(self, heads: list[np.ndarray], n_samples: int) -> np.ndarray:
         position = heads[-1].astype(float) if self._has_position else 0.5
-        bins = self._first_bin[coarse] + fine
-        share, before = self._shares()
+        bins = self.bins_of(heads)
+        absent = bins < 0
+        bins = np.where(absent, 0, bins)
+        share, before = self.shares()
         cell = np.searchsorted(self.bins_ + before, bins + position, side="right") - 1
         first = np.searchsorted(self.bins_, bins, side="left")
         last = np.searchsorted(self.bins_, bins, side="right") - 1

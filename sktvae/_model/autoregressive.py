@@ -6,7 +6,7 @@ Further notation in the shape comments: V variables, W the length of a state (`s
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -17,6 +17,11 @@ from sktvae._model.decoder import Decoder, Walk
 from sktvae._model.head_layers import CategoricalOutput, HeadLayers
 from sktvae._model.layers import N_FEATURES, Dropout, linear, position_features
 from sktvae._model.layout import Batch, Layout, row_blocks
+from sktvae._model.likelihoods import IGNORED
+
+# A batch that is learned in random orders is divided into groups of rows, one order for each: many
+# orders in a batch make a gradient that depends little on chance.
+_MOST_ORDERS, _FEWEST_ROWS_PER_ORDER = 32, 8
 
 
 class _Rows(NamedTuple):
@@ -25,6 +30,22 @@ class _Rows(NamedTuple):
     codes: Tensor  # int64 (C, B), among the categories of all heads
     local: Tensor  # int64 (C, B), from 0 on in each head
     values: Tensor  # (G, B)
+    recorded: Tensor | None  # bool (V, B)
+
+
+class DrawingLayers(NamedTuple):
+    """What walks need that does not depend on the rows.
+
+    Attributes
+    ----------
+    of_head : dict of int to tuple of tensor
+        See `HeadLayers.each`.
+    tables : list of tuple
+        See `AutoregressiveDecoder.tables`.
+    """
+
+    of_head: dict
+    tables: list
 
 
 class AutoregressiveDecoder(Decoder):
@@ -48,6 +69,7 @@ class AutoregressiveDecoder(Decoder):
     ----------
     layout : Layout
     embedding_dim : int
+        With 0 there is no z: the decoder is a distribution of rows.
     decompress_dims : sequence of int
         Length of the state; hidden units of each shared residual block, if any; hidden units of
         each head. A single number is both the first and the last.
@@ -118,6 +140,7 @@ class AutoregressiveDecoder(Decoder):
             "table_order": sorted(range(len(variables)), key=lambda i: variables[i][0]),
             "code_owner": [owner[j] for j in layout.categorical],  # the variable of each head
             "value_owner": [owner[j] for j in layout.gaussian],
+            "place": [layout.variables.index(heads) for heads in variables],  # in the layout
             "ordered": ordered,
             "coarse_slot": [layout.slot[j] for j in first],
             "fine_slot": [n_slots if j is None else layout.slot[j] for j in fine],
@@ -138,6 +161,10 @@ class AutoregressiveDecoder(Decoder):
 
     def random_order(self, generator: Generator) -> Tensor:
         return torch.randperm(len(self.variables), generator=generator)
+
+    def random_orders(self, n_rows: int, generator: Generator) -> Tensor:
+        n_orders = max(1, min(n_rows // _FEWEST_ROWS_PER_ORDER, _MOST_ORDERS))
+        return torch.rand(n_orders, len(self.variables), generator=generator).argsort(dim=1)
 
     def log_prob(
         self,
@@ -160,27 +187,69 @@ class AutoregressiveDecoder(Decoder):
 
     def _rows(self, batch: Batch, dtype: torch.dtype) -> _Rows:
         codes = batch.codes.long().t()
-        return _Rows(codes, codes - self.offsets[:, None], batch.values.t().to(dtype))
+        values = batch.values.t().to(dtype)
+        recorded = batch.recorded
+        if recorded is not None:
+            recorded = recorded.t()[self.place]
+            values = values.masked_fill(~recorded[self.value_owner], math.nan)
+        return _Rows(codes, codes - self.offsets[:, None], values, recorded)
 
     def add_visible(self, state: Tensor, rows: _Rows, order: Tensor | None = None) -> Tensor:
-        """Add to the state of each variable the embeddings of those before it: (V, B, W)."""
+        """Add to the state of each variable the embeddings of those before it: (V, B, W).
+
+        With several orders (O, V), the rows are divided into as many groups of consecutive rows.
+        """
         order = self.table_order if order is None else order
+        inputs = list(self._inputs(rows))
+        if order.ndim == 1:
+            return self._add_in_order(state, inputs, order)
+        n_rows = state.shape[1]
+        size = -(-n_rows // len(order))
+        n_full = n_rows // size
+        parts = [(slice(0, n_full * size), order[:n_full])]
+        if n_full * size < n_rows:
+            parts.append((slice(n_full * size, n_rows), order[n_full : n_full + 1]))
+        sums = [
+            self._add_in_order(
+                state[:, rows], [(owner, each[:, rows]) for owner, each in inputs], orders
+            )
+            for rows, orders in parts
+        ]
+        return sums[0] if len(sums) == 1 else torch.cat(sums, dim=1)
+
+    def _add_in_order(
+        self, state: Tensor, inputs: list[tuple[Tensor, Tensor]], order: Tensor
+    ) -> Tensor:
+        """One order for all rows, (V,), or one for each of O groups of equal size, (O, V)."""
         rank = torch.empty_like(order)
-        rank[order] = torch.arange(len(order), device=order.device)
-        # Whether each variable sees each input that belongs to `owner`, (V, inputs).
-        visible = lambda owner: (rank[owner] < rank[:, None]).to(state.dtype)
-        shape, state = state.shape, state.flatten(1)
-        embedded = F.embedding(rows.codes, self.embedding)
-        state = torch.addmm(state, visible(self.code_owner), embedded.flatten(1))
+        place = torch.arange(order.shape[-1], device=order.device)
+        rank.scatter_(-1, order, place.expand_as(order))
+        n_variables, n_rows, width = state.shape
+        # Whether each variable sees each input that belongs to `owner`, (O, V, inputs).
+        visible = lambda owner: (rank[..., None, owner] < rank[..., None]).to(state.dtype)
+        if order.ndim == 1:
+            state = state.flatten(1)
+            for owner, embedded in inputs:
+                state = torch.addmm(state, visible(owner), embedded.flatten(1))
+            return state.view(n_variables, n_rows, width)
+        grouped = lambda x: x.reshape(len(x), len(order), -1).transpose(0, 1)
+        total = grouped(state)
+        for owner, embedded in inputs:
+            total = torch.baddbmm(total, visible(owner), grouped(embedded))
+        return total.transpose(0, 1).reshape(n_variables, n_rows, width)
+
+    def _inputs(self, rows: _Rows) -> Iterator[tuple[Tensor, Tensor]]:
+        """What variables add to the states after them, (inputs, B, W), and whose it is."""
+        hide = lambda embedded, owner: (
+            embedded if rows.recorded is None else embedded * rows.recorded[owner][..., None]
+        )
+        yield self.code_owner, hide(F.embedding(rows.codes, self.embedding), self.code_owner)
         if len(self.ordered):
             local = F.pad(rows.local, (0, 0, 0, 1))  # 0 where there is no fine bin
             features = self.features(local[self.coarse_slot], local[self.fine_slot])
-            embedded = torch.bmm(features, self.slope)  # (ordered, B, W)
-            state = torch.addmm(state, visible(self.ordered), embedded.flatten(1))
+            yield self.ordered, hide(torch.bmm(features, self.slope), self.ordered)
         if len(rows.values):
-            embedded = self.embed_values(rows.values[..., None])  # (G, B, W)
-            state = torch.addmm(state, visible(self.value_owner), embedded.flatten(1))
-        return state.view(shape)
+            yield self.value_owner, self.embed_values(rows.values[..., None])
 
     def embed_values(self, values: Tensor, which: int | slice = slice(None)) -> Tensor:
         """What values of Gaussian heads add to a state: (..., B, 1) -> (..., B, W)."""
@@ -218,13 +287,15 @@ class AutoregressiveDecoder(Decoder):
     ) -> Tensor:
         """log p(x | z), (B,), from the states of all variables, (V, B, W)."""
         state = self.shared(state)
-        total = 0
+        total, target = 0, rows.local
+        if rows.recorded is not None:
+            target = target.masked_fill(~rows.recorded[self.code_owner], IGNORED)
         for level, (layers, refined) in zip(self.levels, inputs, strict=True):
             n_heads = len(level.heads)
             hidden = level.hidden(state[:n_heads] if n_heads < len(state) else state, refined)
             if dropout is not None:
                 hidden = dropout(hidden)
-            total = total + level.log_prob(hidden, layers, self.sigma, rows.local, rows.values)
+            total = total + level.log_prob(hidden, layers, self.sigma, target, rows.values)
         return total
 
     def deviations(self) -> dict[str, Tensor]:
@@ -248,8 +319,38 @@ class AutoregressiveDecoder(Decoder):
         slots = [[self.layout.slot[heads[d]] for heads in refining] for d in range(depth)]
         return sum(F.embedding(codes[one], self.refined) for one in slots)
 
-    def walk(self, z: Tensor, order: Tensor | None = None) -> Walk:
-        return _AutoregressiveWalk(self, z, self.table_order if order is None else order)
+    def walk(
+        self,
+        z: Tensor,
+        order: Tensor | None = None,
+        given: Batch | None = None,
+        layers: DrawingLayers | None = None,
+    ) -> AutoregressiveWalk:
+        """Begin to draw one row for each z.
+
+        Parameters
+        ----------
+        z : tensor of shape (B, E)
+        order : int64 tensor of shape (n_variables,), default=None
+            None is the order of the table.
+        given : Batch of B rows, default=None
+            What is recorded in them is visible to all variables from the start, and stays. A
+            variable that is recorded in every row has no head in the walk.
+        layers : DrawingLayers, default=None
+            From `drawing_layers`, to be shared by several walks.
+
+        Returns
+        -------
+        walk : AutoregressiveWalk
+        """
+        order = self.table_order if order is None else order
+        return AutoregressiveWalk(self, z, order, given, layers or self.drawing_layers())
+
+    def drawing_layers(self) -> DrawingLayers:
+        """What walks need that does not depend on the rows."""
+        padded_bias = self.padded_bias()
+        each = dict(pair for level in self.levels for pair in level.each(padded_bias))
+        return DrawingLayers(each, self.tables())
 
     def tables(self) -> list[tuple[list[int], Tensor | None]]:
         """What the codes of each variable add to the states after it.
@@ -285,20 +386,56 @@ class AutoregressiveDecoder(Decoder):
         self.category_bias += shift
 
 
-class _AutoregressiveWalk(Walk):
-    """Rows drawn variable by variable; `state` has the sum of z and of the variables so far."""
+class AutoregressiveWalk(Walk):
+    """Rows drawn variable by variable; `state` has the sum of z and of what is visible.
 
-    def __init__(self, decoder: AutoregressiveDecoder, z: Tensor, order: Tensor):
+    Parameters
+    ----------
+    decoder : AutoregressiveDecoder
+    z : tensor of shape (B, E)
+    order : int64 tensor of shape (n_variables,)
+    given : Batch of B rows or None
+    layers : DrawingLayers
+
+    Attributes
+    ----------
+    variables : list of list of int
+        The heads of the variables that are to be drawn, in order.
+    """
+
+    def __init__(
+        self,
+        decoder: AutoregressiveDecoder,
+        z: Tensor,
+        order: Tensor,
+        given: Batch | None,
+        layers: DrawingLayers,
+    ):
         order = order.tolist()
-        super().__init__(decoder.layout, [j for i in order for j in decoder.variables[i]], z)
         self.decoder = decoder
+        self._given = None if given is None else decoder._rows(given, z.dtype)
+        if self._given is not None:
+            assert self._given.recorded is not None
+            everywhere = self._given.recorded.all(dim=1).tolist()
+            order = [i for i in order if not everywhere[i]]
+        self.variables = [decoder.variables[i] for i in order]
+        super().__init__(decoder.layout, [j for heads in self.variables for j in heads], z)
         self.state = decoder.from_z(z)
         self._index = {j: i for i, heads in enumerate(decoder.variables) for j in heads}
-        padded_bias = decoder.padded_bias()
-        self._layers = dict(pair for level in decoder.levels for pair in level.each(padded_bias))
-        self._tables = decoder.tables()
+        self._layers, self._tables = layers
         self._shared = None  # of the variable whose heads are being drawn
         self._refined = None  # what its heads so far tell those that refine them
+        if self._given is not None:
+            self._show(self._given)
+
+    def _show(self, given: _Rows) -> None:
+        """Make what is recorded visible."""
+        self._codes.copy_(given.local)
+        self._values.copy_(given.values)
+        assert given.recorded is not None
+        for i, shown in enumerate(given.recorded):
+            if shown.any():
+                self._add_to_state(i, None if shown.all() else shown)
 
     def output(self, j: int) -> Tensor:
         weight, bias, out_weight, out_bias = self._layers[j]
@@ -309,9 +446,18 @@ class _AutoregressiveWalk(Walk):
             if self._refined is not None:
                 hidden += self._refined[rows]
             torch.addmm(out_bias, F.relu_(hidden), out_weight, out=out[rows])
-        if j == self._variable_of[j][-1]:
-            self._shared = None  # not used again, and as large as the state
         return out if self.layout.is_categorical(j) else torch.tanh(out[:, 0])
+
+    def output_if(self, j: int, code: int) -> Tensor:
+        """What `output` of head j would be if the head that it refines had a code."""
+        before = self._refined
+        first = self._variable_of[j][0]
+        self._refined = self.decoder.refined[self.layout.span(first)][code].expand(
+            len(self.state), -1
+        )
+        out = self.output(j)
+        self._refined = before
+        return out
 
     def _shared_state(self, i: int) -> Tensor:
         """The state of variable i after the shared layers, computed once for all its heads."""
@@ -323,28 +469,37 @@ class _AutoregressiveWalk(Walk):
         return self._shared
 
     def take(self, j: int, drawn: Tensor) -> None:
+        i, given = self._index[j], self._given
+        if given is not None:
+            assert given.recorded is not None
+            known = given.local if self.layout.is_categorical(j) else given.values
+            drawn = torch.where(given.recorded[i], known[self.layout.slot[j]], drawn)
         super().take(j, drawn)
         if j == self._variable_of[j][-1]:
-            self._add_to_state(self._index[j])
-            self._shared = self._refined = None
+            self._shared = self._refined = None  # `_shared` is as large as the state
+            self._add_to_state(i, None if given is None else ~given.recorded[i])
         elif self.layout.is_categorical(j):
             refined = F.embedding(drawn, self.decoder.refined[self.layout.span(j)])
             self._refined = refined if self._refined is None else self._refined + refined
 
-    def _add_to_state(self, i: int) -> None:
-        """Make a variable visible to those after it."""
+    def _add_to_state(self, i: int, only: Tensor | None) -> None:
+        """Make a variable visible to those after it, in all rows or in some only."""
         layout, slot = self.layout, self.layout.slot
         heads, table = self._tables[i]
+
+        def add(embedded: Tensor) -> None:
+            self.state += embedded if only is None else embedded * only[:, None]
+
         for j in self.decoder.variables[i]:
             if not layout.is_categorical(j):
                 values = self._values[slot[j]][:, None]
-                self.state += self.decoder.embed_values(values, slot[j])
+                add(self.decoder.embed_values(values, slot[j]))
         if heads:
             index = self._codes[slot[heads[0]]]
             for j in heads[1:]:
                 index = index * layout.n_categories(j) + self._codes[slot[j]]
-            self.state += F.embedding(index, table)
+            add(F.embedding(index, table))
         for j in self.decoder.variables[i]:
             if layout.is_categorical(j) and j not in heads:
                 embedding = self.decoder.embedding[layout.span(j)]
-                self.state += F.embedding(self._codes[slot[j]], embedding)
+                add(F.embedding(self._codes[slot[j]], embedding))

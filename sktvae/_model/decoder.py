@@ -40,8 +40,9 @@ class Decoder(nn.Module, ABC):
         ----------
         z : tensor of shape (B, E)
         batch : Batch of B rows
-        order : int64 tensor of shape (n_variables,), default=None
-            An order of the variables, from `random_order`; None is the order of the table.
+        order : int64 tensor of shape (n_variables,) or (n_orders, n_variables), default=None
+            An order of the variables, from `random_order`, or one for each of as many groups of
+            consecutive rows, from `random_orders`; None is the order of the table.
         dropout : Dropout, default=None
             Applied to the last hidden units while training.
 
@@ -72,6 +73,10 @@ class Decoder(nn.Module, ABC):
 
     def random_order(self, generator: Generator) -> Tensor | None:
         """A random order of the variables from a CPU generator; None where there is no order."""
+        return None
+
+    def random_orders(self, n_rows: int, generator: Generator) -> Tensor | None:
+        """Random orders for the rows of a batch, (n_orders, n_variables), as `random_order`."""
         return None
 
     def deviations(self) -> dict[str, Tensor]:

@@ -38,7 +38,7 @@ def draw(decoder: Decoder, z: Tensor, generator: Generator, order: Tensor | None
         if decoder.layout.is_categorical(j):
             walk.take(j, draw_code(walk.output(j), uniforms(len(z), generator)))
         else:
-            walk.take(j, _drawn_values(decoder, walk, j, generator))
+            walk.take(j, drawn_values(decoder, walk, j, generator))
     return walk.batch()
 
 
@@ -76,11 +76,31 @@ def calibration_shift(
             codes = [draw_code(logits[rows] + shift[span], u[rows]) for rows in row_blocks(len(z))]
             walk.take(j, torch.cat(codes))
         else:
-            walk.take(j, _drawn_values(decoder, walk, j, generator))
+            walk.take(j, drawn_values(decoder, walk, j, generator))
     return shift
 
 
-def _drawn_values(decoder: Decoder, walk: Walk, j: int, generator: Generator) -> Tensor:
+@torch.no_grad()
+def mean_frequency(decoder: Decoder, z: Tensor, order: Tensor, generator: Generator) -> Tensor:
+    """The mean probability of each category, (K,), in rows that are drawn at z in an order."""
+    walk = decoder.walk(z, order)
+    frequency = torch.zeros(decoder.layout.n_codes, device=z.device)
+    for j in walk.heads:
+        if decoder.layout.is_categorical(j):
+            logits = walk.output(j)
+            frequency[decoder.layout.span(j)] = torch.softmax(logits, dim=1).mean(dim=0)
+            walk.take(j, draw_code(logits, uniforms(len(z), generator, stratified=True)))
+        else:
+            walk.take(j, drawn_values(decoder, walk, j, generator))
+    return frequency
+
+
+def ratio_shift(frequency: Tensor, drawn: Tensor, least: float = 1e-5) -> Tensor:
+    """The logarithm of the ratio of two frequencies; adding `least` to both keeps it finite."""
+    return torch.log((frequency + least) / (drawn + least))
+
+
+def drawn_values(decoder: Decoder, walk: Walk, j: int, generator: Generator) -> Tensor:
     """Values of Gaussian head j, (B,); NaN in rows to which it does not apply."""
     sigma = decoder.sigma[decoder.layout.slot[j]]
     values, applies = draw_value(walk.output(j), sigma, generator), walk.applies(j)
@@ -111,6 +131,5 @@ def shift_to_frequency(
         total = torch.zeros_like(frequency)
         for rows in row_blocks(len(logits)):
             total += torch.softmax(logits[rows] + shift, dim=1).sum(0)
-        mean = total / len(logits)
-        shift += torch.log((frequency + least) / (mean + least))
+        shift += ratio_shift(frequency, total / len(logits), least)
     return shift

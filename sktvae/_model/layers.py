@@ -21,7 +21,7 @@ N_FEATURES = 2 * N_FREQUENCIES + 1
 
 def _uniform(shape: tuple[int, ...], n_in: int, generator: Generator) -> Tensor:
     """Initial weights of a layer with `n_in` inputs, of the same size as those of nn.Linear."""
-    bound = 1 / math.sqrt(n_in)
+    bound = 1 / math.sqrt(max(n_in, 1))
     return torch.empty(shape).uniform_(-bound, bound, generator=generator)
 
 

@@ -30,11 +30,15 @@ class Batch(NamedTuple):
     weight : float tensor of shape (B,), default=None
         How much each row counts, with a mean of one over all training rows; None counts every row
         once.
+    recorded : bool tensor of shape (B, V), default=None
+        Which of `Layout.variables` are known in each row; None if all of them are. What is not
+        recorded is neither visible to other variables nor part of a likelihood.
     """
 
     codes: Tensor
     values: Tensor
     weight: Tensor | None = None
+    recorded: Tensor | None = None
 
     @property
     def n_rows(self) -> int:

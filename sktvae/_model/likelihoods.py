@@ -8,6 +8,8 @@ from collections.abc import Sequence
 import torch
 from torch import Generator, Tensor, nn
 
+IGNORED = -100  # in place of a code that does not count; the default of F.cross_entropy
+
 
 def gaussian_log_prob(value: Tensor, mean: Tensor, sigma: Tensor) -> Tensor:
     """log N(value; mean, sigma^2), element by element; a value that is NaN contributes 0.

@@ -21,7 +21,7 @@ class Posterior(nn.Module):
     compress_dims : sequence of int
         Hidden layers, at least one, each linear with ReLU.
     embedding_dim : int
-        Size of z.
+        Size of z. With 0 there is nothing to compute, and no layer.
     generator : torch.Generator
         For the initial weights.
     """
@@ -34,6 +34,9 @@ class Posterior(nn.Module):
         generator: Generator,
     ):
         super().__init__()
+        if not embedding_dim:
+            self.output = None
+            return
         first, *rest = compress_dims
         self.input = InputLayer(layout, first, generator)
         self.hidden, n_hidden = hidden_layers(first, rest, generator)
@@ -41,6 +44,8 @@ class Posterior(nn.Module):
 
     def forward(self, batch: Batch) -> Tensor:
         """Mean and log-variance of z side by side, (B, 2 E)."""
+        if self.output is None:
+            return batch.values.new_empty(batch.n_rows, 0)
         return self.output(self.hidden(F.relu(self.input(batch), inplace=True)))
 
     def moments(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:

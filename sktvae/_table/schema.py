@@ -62,6 +62,15 @@ class TableSchema:
             return np.array(self.names, dtype=object)
         return None
 
+    def position(self, name: Hashable) -> int:
+        """Return the position of a column; raise ValueError if there is none of this name."""
+        for i, own in enumerate(self.names):
+            if _same_label(own, name):
+                return i
+        raise ValueError(
+            f"Column {name!r} is not one of those that were passed to fit: {self.names!r}."
+        )
+
     def without(self, categories: list[list]) -> TableSchema:
         """Return the schema with these categories taken from the dtype of each column."""
         columns = (

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Generator, Tensor
 
-from sktvae._model.drawing import calibration_shift
-from sktvae._model.layout import Batch
+from sktvae._model.drawing import calibration_shift, mean_frequency, ratio_shift
+from sktvae._model.layout import Batch, Layout
 from sktvae._model.vae import VAE
 from sktvae._training.step import antithetic_noise
 
@@ -43,18 +43,63 @@ def calibrate_(
         return
     n_rows = min(max_rows, max(200, max_numbers // vae.decoder.numbers_per_drawn_row))
     z = antithetic_noise(n_rows, vae.embedding_dim, generator)
-    frequency = frequencies(batches, vae.layout.n_codes)
+    frequency = frequencies(batches, vae.layout)
     vae.decoder.shift_biases_(calibration_shift(vae.decoder, z, frequency, generator))
 
 
-def frequencies(batches: Sequence[Batch], n_codes: int) -> Tensor:
-    """Relative, weighted frequency of each category in its head, (K,)."""
+def calibrate_any_order_(
+    vae: VAE,
+    batches: Sequence[Batch],
+    generator: Generator,
+    host_generator: Generator,
+    n_rounds: int = 4,
+    max_rows: int = 512,
+) -> None:
+    """Match the frequencies of categories in rows that are drawn in random orders.
+
+    As `calibrate_`, but a variable has different places in different orders, so that all biases
+    are shifted at once after each round of draws.
+
+    Parameters
+    ----------
+    vae : VAE
+        Of a latent without dimensions. Its decoder is changed in place.
+    batches : sequence of Batch
+        All rows.
+    generator : torch.Generator
+        On the device of the rows.
+    host_generator : torch.Generator
+        On the CPU, for the orders.
+    n_rounds : int, default=4
+    max_rows : int, default=512
+        Rows drawn in each order; there are up to 32 orders.
+    """
+    if not vae.layout.n_codes:
+        return
+    frequency = frequencies(batches, vae.layout)
+    z = torch.zeros(max_rows, 0, device=generator.device)
+    for _ in range(n_rounds):
+        orders = vae.decoder.random_orders(max_rows, host_generator).to(generator.device)
+        drawn = torch.stack([mean_frequency(vae.decoder, z, order, generator) for order in orders])
+        vae.decoder.shift_biases_(ratio_shift(frequency, drawn.mean(dim=0)))
+
+
+def frequencies(batches: Sequence[Batch], layout: Layout) -> Tensor:
+    """Relative, weighted frequency of each category in its head, (K,), where it is recorded."""
     device = batches[0].codes.device
-    counts = torch.zeros(n_codes, device=device, dtype=torch.double)
-    total = torch.zeros((), device=device, dtype=torch.double)
-    for codes, _, weight in batches:
-        weight = torch.ones(len(codes), device=device) if weight is None else weight
-        repeated = weight.double().repeat_interleave(codes.shape[1])
-        counts += torch.bincount(codes.flatten(), repeated, minlength=n_codes)
-        total += weight.double().sum()
-    return (counts / total).float()
+    counts = torch.zeros(layout.n_codes, device=device, dtype=torch.double)
+    owner = torch.tensor(
+        [i for i, heads in enumerate(layout.variables) for j in heads if layout.is_categorical(j)],
+        device=device,
+        dtype=torch.long,
+    )
+    for batch in batches:
+        weight = torch.ones(batch.n_rows, device=device) if batch.weight is None else batch.weight
+        repeated = weight.double()[:, None].expand(batch.codes.shape)
+        if batch.recorded is not None:
+            repeated = repeated * batch.recorded[:, owner]
+        counts += torch.bincount(
+            batch.codes.flatten(), repeated.flatten(), minlength=layout.n_codes
+        )
+    totals = [n.sum().clamp(min=1e-12).expand(len(n)) for n in counts.split(layout.sizes)]
+    return (counts / torch.cat(totals)).float()

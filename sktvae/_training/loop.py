@@ -10,7 +10,7 @@ from torch import Generator
 from sktvae._model.layers import Dropout
 from sktvae._model.layout import Batch
 from sktvae._model.vae import VAE
-from sktvae._training.calibration import calibrate_
+from sktvae._training.calibration import calibrate_, calibrate_any_order_
 from sktvae._training.monitor import Monitor
 from sktvae._training.optimizer import Adam, FlatWeights
 from sktvae._training.plan import TrainingPlan
@@ -88,7 +88,7 @@ def train(
         If training is interrupted before the first check. Later, an interruption ends the training
         with a warning.
     """
-    monitor = Monitor(vae, plan, training, validation, generator)
+    monitor = Monitor(vae, plan, training, validation, generator, host_generator)
     rows = ResidentRows(training, vae.decoder, plan, generator, host_generator)
     deviations = vae.decoder.deviations() if plan.smooth else {}
     frozen = {f"decoder.{name}": which for name, which in deviations.items()}
@@ -134,7 +134,11 @@ def train(
     vae.zero_grad(set_to_none=True)
     del optimizer, best
     if plan.calibrate:
-        calibrate_(vae, [training] if validation is None else [training, validation], generator)
+        batches = [training] if validation is None else [training, validation]
+        if plan.any_order:
+            calibrate_any_order_(vae, batches, generator, host_generator)
+        else:
+            calibrate_(vae, batches, generator)
     return Trained(monitor.history, turn.epoch, best_epoch, interrupted)
 
 

@@ -28,6 +28,9 @@ class Monitor:
     generator : torch.Generator
         Source of the validation noise, which is the same in each check, so that checks are
         comparable.
+    host_generator : torch.Generator
+        Source of the orders of the variables in the validation rows, if the plan is to learn any
+        order.
 
     Attributes
     ----------
@@ -42,6 +45,7 @@ class Monitor:
         training: Batch,
         validation: Batch | None,
         generator: Generator,
+        host_generator: Generator,
     ):
         self.vae, self.plan = vae, plan
         self.history: dict[str, list[float]] = {name: [] for name in TERMS}
@@ -52,6 +56,9 @@ class Monitor:
             self.history |= {f"validation_{name}": [] for name in TERMS} | {"gap": []}
             shape = (validation.n_rows, vae.embedding_dim)
             self._noise = torch.randn(shape, generator=generator, device=generator.device)
+            self._order = None
+            if plan.any_order:
+                self._order = vae.decoder.random_orders(validation.n_rows, host_generator)
             self._seen = _with_mean_weight_one(training.rows(slice(validation.n_rows)))
 
     @property
@@ -85,9 +92,9 @@ class Monitor:
         self._totals.zero_()
         self._n_rows = 0
         if self._validation is not None:
-            noise = self._noise
-            means += mean_terms(self.vae, self._validation, noise, self.plan).tolist()
-            seen = mean_terms(self.vae, self._seen, noise[: self._seen.n_rows], self.plan)
+            noise, order = self._noise, self._order
+            means += mean_terms(self.vae, self._validation, noise, self.plan, order).tolist()
+            seen = mean_terms(self.vae, self._seen, noise[: self._seen.n_rows], self.plan, order)
             means.append(means[3] - seen.tolist()[0])
         for name, mean in zip(self.history, means, strict=True):
             if not math.isfinite(mean):

@@ -41,6 +41,9 @@ class TrainingPlan:
         The number of consecutive checks without an improvement after which training stops.
     tol : float
         The validation loss must be lower by this, in nats per row, to count as an improvement.
+    any_order : bool, default=False
+        Whether rows are learned, validated and calibrated in random orders of the variables, many
+        in each batch, in place of `random_orders`.
     dropout : float, default=0
         The share of the last hidden units of the decoder that are set to zero in each step.
     smooth : bool, default=False
@@ -66,6 +69,7 @@ class TrainingPlan:
     calibrate: bool
     n_iter_no_change: int
     tol: float
+    any_order: bool = False
     dropout: float = 0.0
     smooth: bool = False
     least_patience: int = 0

@@ -20,8 +20,9 @@ class Turn(NamedTuple):
     Attributes
     ----------
     batch : Batch
-    order : int64 tensor of shape (n_variables,) or None
-        The order in which the decoder goes through the variables; None is that of the table.
+    order : int64 tensor of shape (n_variables,) or (n_orders, n_variables), or None
+        The order in which the decoder goes through the variables, or those of groups of rows; None
+        is that of the table.
     epoch : int
         The current epoch, counted from 1.
     share : float
@@ -64,7 +65,7 @@ class ResidentRows:
     ):
         self.batch, self.decoder = batch, decoder
         self.generator, self.host_generator = generator, host_generator
-        self.random_orders = plan.random_orders
+        self.random_orders, self.any_order = plan.random_orders, plan.any_order
         self.n_steps = -(-batch.n_rows // plan.batch_size)  # per epoch
         self.n_checks = -(-self.n_steps // plan.steps_per_check)
 
@@ -81,14 +82,18 @@ class ResidentRows:
             for i in range(n_steps):
                 rows = slice(i * n_rows // n_steps, (i + 1) * n_rows // n_steps)
                 check = (i + 1) * n_checks // n_steps > i * n_checks // n_steps
-                yield Turn(shuffled.rows(rows), self._order(), epoch, 1 / n_steps, check)
+                order = self._order(rows.stop - rows.start)
+                yield Turn(shuffled.rows(rows), order, epoch, 1 / n_steps, check)
 
-    def _order(self) -> Tensor | None:
-        if not self.random_orders:
+    def _order(self, n_rows: int) -> Tensor | None:
+        if self.any_order:
+            order = self.decoder.random_orders(n_rows, self.host_generator)
+        elif not self.random_orders:
             return None
-        if torch.rand((), generator=self.host_generator).item() >= self.random_orders:
+        elif torch.rand((), generator=self.host_generator).item() >= self.random_orders:
             return None
-        order = self.decoder.random_order(self.host_generator)
+        else:
+            order = self.decoder.random_order(self.host_generator)
         return None if order is None else order.to(self.generator.device, non_blocking=True)
 
 

@@ -36,8 +36,8 @@ def add_gradient(
     noise : tensor of shape (B, E)
         Standard normal.
     plan : TrainingPlan
-    order : int64 tensor of shape (n_variables,), default=None
-        The order in which the decoder goes through the variables; None is that of the table.
+    order : int64 tensor of shape (n_variables,) or (n_orders, n_variables), default=None
+        See `Turn`.
     dropout : Dropout, default=None
         Applied to the last hidden units of the decoder.
 
@@ -57,11 +57,13 @@ def add_gradient(
 
 
 @torch.no_grad()
-def mean_terms(vae: VAE, batch: Batch, noise: Tensor, plan: TrainingPlan) -> Tensor:
+def mean_terms(
+    vae: VAE, batch: Batch, noise: Tensor, plan: TrainingPlan, order: Tensor | None = None
+) -> Tensor:
     """Means of loss, reconstruction and KL over many rows, (3,), without a gradient."""
     means = torch.zeros(3, device=noise.device)
     for piece, piece_noise, share in pieces(vae, batch, noise):
-        terms = negative_bound(vae, piece, piece_noise, plan.loss_factor, plan.rate_floor)
+        terms = negative_bound(vae, piece, piece_noise, plan.loss_factor, plan.rate_floor, order)
         means += share * torch.stack(terms)
     return means
 

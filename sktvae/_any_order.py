@@ -1,0 +1,298 @@
+"""What a synthesizer answers given any of its columns: rows, missing cells, distributions."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Hashable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from sktvae._encoding import outcomes
+from sktvae._encoding.codec import Codec
+from sktvae._encoding.columns import with_name
+from sktvae._encoding.conditions import Group, groups_of
+from sktvae._encoding.encoder import TableEncoder
+from sktvae._encoding.key import DropCodec
+from sktvae._encoding.limits import Limit
+from sktvae._encoding.partial import (
+    KnownRows,
+    check_can_condition,
+    frame_of,
+    known_rows,
+    limits_of,
+    place_within,
+    present_shares,
+    variables_of,
+)
+from sktvae._model.completion import (
+    complete,
+    log_independent,
+    log_prob_of_known,
+    log_probabilities,
+)
+from sktvae._model.layout import Batch, row_blocks
+from sktvae._model.vae import VAE
+from sktvae._table.containers import as_frame
+from sktvae._warnings import warn_user
+
+# Length of the state, hidden units of the shared block, and of each column.
+ANY_ORDER_DIMS = (96, 32, 64)
+
+# A combination has no support if the model expects less than this many rows of it in the table
+# that was fitted, and this share of what independent columns would have: below the first limits
+# there is a warning, below the second number of rows an error.
+_FEW_ROWS, _NO_ROWS, _LEAST_LIFT = 0.1, 1e-3, 1e-3
+_ROWS_CHECKED = 1000
+_BLOCK_NUMBERS = 4_000_000  # in the probabilities of a block of rows
+
+
+@dataclass
+class AnyOrder:
+    """A network that has learned every column given any others.
+
+    Attributes
+    ----------
+    network : VAE
+        Without a latent, on the CPU.
+    history : dict of list of float
+        As `history_` of the synthesizer.
+    n_rows : float
+        The number of rows that it learned from, by weight.
+    """
+
+    network: VAE
+    history: dict[str, list[float]]
+    n_rows: float
+
+
+class Conditional:
+    """An encoder and a network on a device, for one call.
+
+    Parameters
+    ----------
+    encoder : TableEncoder
+    any_order : AnyOrder
+    device : torch.device
+    seed : int
+    """
+
+    def __init__(self, encoder: TableEncoder, any_order: AnyOrder, device: torch.device, seed: int):
+        network = any_order.network
+        if device.type != "cpu":
+            network = copy.deepcopy(network).to(device)
+        self.encoder, self.n_rows = encoder, any_order.n_rows
+        self.layout, self.decoder = network.layout, network.decoder
+        self.device = device
+        self.generator = torch.Generator(device).manual_seed(seed)
+        self.host_generator = torch.Generator().manual_seed(seed)
+        self.random = np.random.default_rng(seed)
+
+    # Rows that satisfy conditions
+
+    def sample(self, n_samples: int, conditions: Any) -> Any:
+        """Draw rows that satisfy conditions, see `TVAESynthesizer.sample`."""
+        groups = groups_of(conditions, self.encoder.schema_, n_samples, self.random)
+        drawn = [self._draw_group(group) for group in groups]
+        if not drawn:
+            return self.encoder.decode([np.empty(0) for _ in self.encoder.heads_], 0)
+        order = np.argsort(np.concatenate([group.rows for group in groups]))
+        heads = [np.concatenate(parts)[order] for parts in zip(*(d[0] for d in drawn), strict=True)]
+        kept = _gathered([d[1] for d in drawn], groups, n_samples, (False, None))
+        bounds = _gathered([d[2] for d in drawn], groups, n_samples, (-np.inf, np.inf))
+        return self.encoder.decode(heads, n_samples, kept, bounds)
+
+    def _draw_group(self, group: Group) -> tuple[list[np.ndarray], dict, dict]:
+        """Return heads, known values and bounds of the rows of a group."""
+        group, limits = limits_of(self.encoder, group)
+        frame, observed = frame_of(self.encoder, group)
+        known = known_rows(self.encoder, frame, observed, strict=True)
+        batch = self._batch(known)
+        first = variables_of(self.encoder)
+        shares = {first[i]: self._tensor(limit.share) for i, limit in limits.items()}
+        heads, log_mass = self._complete(batch, shares, {})
+        self._check_support(group, batch, shares, log_mass)
+        return heads, known.kept, place_within(self.encoder, heads, limits)
+
+    def _complete(
+        self, batch: Batch, limits: dict[int, Tensor], allowed: dict[int, Tensor]
+    ) -> tuple[list[np.ndarray], Tensor]:
+        drawn = complete(
+            self.decoder, batch, limits, allowed, self.generator, self.host_generator
+        )
+        return self.layout.to_columns(drawn.batch, self.generator), drawn.log_mass
+
+    def _check_support(
+        self, group: Group, batch: Batch, limits: dict[int, Tensor], log_mass: Tensor
+    ) -> None:
+        """Say so if the model has never seen anything like the combination of conditions."""
+        rows = batch.rows(slice(_ROWS_CHECKED))
+        joint = log_prob_of_known(self.decoder, rows, self.host_generator)
+        joint = (joint + log_mass[:_ROWS_CHECKED]).double()
+        independent = log_independent(self.decoder, rows, limits).double()
+        n_expected = self.n_rows * joint.exp()
+        rare = (n_expected < _FEW_ROWS) & (joint - independent < np.log(_LEAST_LIFT))
+        if not rare.any():
+            return
+        row = int(torch.where(rare, n_expected, np.inf).argmin())
+        names = [self.encoder.schema_.names[i] for i in [*group.known, *group.accepted]]
+        text = (
+            f"The conditions on {names!r} contradict each other in row {group.rows[row]}: "
+            f"the model expects {float(n_expected[row]):.1g} such rows in a table like that of fit "
+            f"({self.n_rows:.0f} rows)."
+        )
+        if n_expected[row] < _NO_ROWS:
+            raise ValueError(f"{text} Drop a condition, or change it.")
+        warn_user(f"{text} The other columns are extrapolated.")
+
+    # Missing cells
+
+    def impute(self, X: Any, strategy: str, n_draws: int, owner: str) -> list:
+        """Return tables without missing cells, see `TVAESynthesizer.impute`."""
+        _, container = as_frame(X)
+        frame = self.encoder.schema_.conform(X, owner)
+        absent = frame.isna().to_numpy()
+        dropped = [
+            i for i, codec in enumerate(self.encoder.codecs_) if isinstance(codec, DropCodec)
+        ]
+        if absent[:, dropped].any():
+            names = [self.encoder.schema_.names[i] for i in dropped if absent[:, i].any()]
+            warn_user(f"Columns {names!r} are not learned, so their missing cells stay missing.")
+        rows = np.flatnonzero(absent.any(axis=1))
+        part = frame.iloc[rows]
+        known = known_rows(self.encoder, part, ~absent[rows], strict=False)
+        filled = []
+        for _ in range(n_draws):
+            written = self._imputed(known, strategy) if len(rows) else {}
+            columns = []
+            for i in range(frame.shape[1]):
+                column, holes = frame.iloc[:, i], absent[:, i]
+                if holes.any() and i in written:
+                    column = _replaced(
+                        column, np.flatnonzero(holes), written[i].iloc[np.flatnonzero(holes[rows])]
+                    )
+                columns.append(column)
+            filled.append(container.write(columns, list(frame.columns)))
+        return filled
+
+    def _imputed(self, known: KnownRows, strategy: str) -> dict[int, pd.Series]:
+        """Return columns without missing values of rows that are partly known."""
+        encoder = self.encoder
+        allowed = {j: self._tensor(share) for j, share in present_shares(encoder).items()}
+        heads, _ = self._complete(self._batch(known), {}, allowed)
+        written = encoder.written(heads, len(known.recorded), known.kept)
+        if strategy == "draw":
+            return written
+        for v, i in enumerate(variables_of(encoder)):
+            rows = np.flatnonzero(~known.recorded[:, v])
+            codec, column = encoder.codecs_[i], encoder.schema_.columns[i]
+            if not len(rows) or i in encoder.related:
+                continue
+            present, _ = self._distribution(codec, self._batch(known).take(_index(rows)), i)
+            if codec is not None and not column.is_numeric:
+                values = column.write(codec.outcomes()[present.argmax(axis=1)])
+            elif strategy == "mean":
+                values = column.write(codec.rounded(outcomes.mean(codec, present)))
+            else:
+                values = column.write(outcomes.quantile(codec, present, np.array([0.5]))[:, 0])
+            written[i] = _replaced(written[i], rows, values)
+        return written
+
+    # Distributions of one column
+
+    def probabilities(self, X: Any, name: Hashable, owner: str) -> tuple[Codec, np.ndarray, Any]:
+        """Return the codec of a column, the probability of its outcomes in each row, and the index.
+
+        Missing values of the column do not count.
+        """
+        i = self.encoder.schema_.position(name)
+        check_can_condition(self.encoder, i)
+        frame, index = self._others(X, i, owner)
+        known = known_rows(self.encoder, frame, frame.notna().to_numpy(), strict=False)
+        if i not in variables_of(self.encoder) or i in self.encoder.related:
+            raise ValueError(
+                f"Column {name!r} is tied to others by a relation, so it has no distribution of "
+                "its own. Fit without the relation."
+            )
+        codec = self.encoder.codecs_[i]
+        assert codec is not None
+        present, _ = with_name(name, self._distribution, codec, self._batch(known), i)
+        return codec, present / present.sum(axis=1, keepdims=True), index
+
+    def _others(self, X: Any, i: int, owner: str) -> tuple[pd.DataFrame, Any]:
+        """Return a table in which column i is unknown, and its index; it may lack the column."""
+        schema = self.encoder.schema_
+        frame, container = as_frame(X)
+        lacks = frame.shape[1] == len(schema.columns) - 1 and (
+            not container.named or schema.names[i] not in list(frame.columns)
+        )
+        unknown = pd.Series(np.full(len(frame), None), index=frame.index, dtype=object)
+        columns = [frame.iloc[:, k] for k in range(frame.shape[1])]
+        if lacks:
+            columns.insert(i, unknown)
+            names = [*frame.columns]
+            names.insert(i, schema.names[i])
+        else:
+            frame = schema.conform(X, owner)
+            columns[i] = unknown
+            names = list(frame.columns)
+        full = pd.concat(columns, axis=1)
+        full.columns = pd.Index(names, tupleize_cols=False)
+        return schema.conform(full, owner), frame.index
+
+    def _distribution(self, codec: Codec, batch: Batch, i: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return the probability of each outcome of column i, and of a missing value."""
+        first = variables_of(self.encoder)[i]
+        fine = self.layout.n_categories(first + 1) if first + 1 < self.layout.n_heads else 1
+        size = max(1, _BLOCK_NUMBERS // (self.layout.n_categories(first) * max(fine, 1) + 1))
+        parts = [
+            outcomes.probabilities(
+                codec,
+                log_probabilities(self.decoder, batch.rows(rows), first).exp().double().cpu().numpy(),
+            )
+            for rows in row_blocks(batch.n_rows, size)
+        ]
+        present, missing = (np.concatenate(part) for part in zip(*parts, strict=True))
+        return present, missing
+
+    def _batch(self, known: KnownRows) -> Batch:
+        batch = self.layout.to_batch(known.heads)
+        return batch._replace(recorded=torch.from_numpy(known.recorded)).to(self.device)
+
+    def _tensor(self, share: np.ndarray) -> Tensor:
+        return torch.from_numpy(share).float().to(self.device)
+
+
+def _index(rows: np.ndarray) -> Tensor:
+    return torch.from_numpy(rows)
+
+
+def _gathered(parts: list[dict], groups: list[Group], n_samples: int, empty: tuple) -> dict:
+    """Put pairs of columns of groups of rows together, by the position of the column."""
+    gathered: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+    for part, group in zip(parts, groups, strict=True):
+        for i, pair in part.items():
+            if i not in gathered:
+                dtype = np.asarray(pair[1]).dtype
+                filler = np.full(n_samples, empty[1], dtype=object if empty[1] is None else dtype)
+                gathered[i] = np.full(n_samples, empty[0]), filler
+            for whole, own in zip(gathered[i], pair, strict=True):
+                whole[group.rows] = own
+    return gathered
+
+
+def _replaced(series: pd.Series, rows: np.ndarray, values: pd.Series) -> pd.Series:
+    """Return a column with other values in some rows; its dtype stays."""
+    replaced = series.copy()
+    if isinstance(replaced.dtype, pd.CategoricalDtype):
+        values = values.astype(object)
+        new = [v for v in pd.unique(values) if v not in replaced.cat.categories]
+        replaced = replaced.cat.add_categories(new) if new else replaced
+    elif values.dtype != replaced.dtype and replaced.dtype != object:
+        values = values.astype(replaced.dtype)
+    replaced.iloc[rows] = values.array
+    return replaced

@@ -1,0 +1,308 @@
+"""Rows of which some columns are known: in codes, within limits, and back to a table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from sktvae._encoding.category import CategoryCodec
+from sktvae._encoding.codec import Codec, NumberCodec
+from sktvae._encoding.columns import positions, with_name
+from sktvae._encoding.conditions import Group, plain_values
+from sktvae._encoding.encoder import TableEncoder
+from sktvae._encoding.key import DropCodec, KeyCodec
+from sktvae._encoding.limits import Accepted, Limit, shown
+from sktvae._encoding.relations import Relation
+from sktvae._heads import Categorical, Gaussian
+
+
+@dataclass
+class KnownRows:
+    """Rows in codes, as far as they are known.
+
+    Attributes
+    ----------
+    heads : list of ndarray of shape (n_rows,)
+        Arbitrary, but valid, where the variable is not recorded.
+    recorded : bool ndarray of shape (n_rows, n_variables)
+        Whether each variable is known; a variable is a column that is encoded.
+    kept : dict of int to tuple (mask, plain column)
+        What is known of each column, by its position.
+    """
+
+    heads: list[np.ndarray]
+    recorded: np.ndarray
+    kept: dict[int, tuple[np.ndarray, Any]] = field(default_factory=dict)
+
+
+def variables_of(encoder: TableEncoder) -> dict[int, int]:
+    """Return the first head of each column that is encoded, by the column's position."""
+    first, start = {}, 0
+    for i, codec in enumerate(encoder.codecs_):
+        if codec is not None and codec.heads_:
+            first[i] = start
+            start += len(codec.heads_)
+    return first
+
+
+def known_rows(
+    encoder: TableEncoder, frame: pd.DataFrame, observed: np.ndarray, strict: bool
+) -> KnownRows:
+    """Encode the observed cells of a table.
+
+    Parameters
+    ----------
+    encoder : TableEncoder
+    frame : DataFrame of shape (n_rows, n_columns)
+        With the columns of `fit`.
+    observed : bool ndarray of shape (n_rows, n_columns)
+        Other cells are not read.
+    strict : bool
+        Whether numbers outside the range of `fit`, and categories that the encoder does not keep,
+        raise an error.
+
+    Raises
+    ------
+    ValueError
+        If a value cannot be encoded, or if a relation holds only some of its columns.
+    """
+    schema, n_rows = encoder.schema_, len(frame)
+    plain = {
+        i: schema.columns[i].read(frame.iloc[:, i])
+        for i in range(len(schema.columns))
+        if observed[:, i].any() and not isinstance(encoder.codecs_[i], KeyCodec | DropCodec)
+    }
+    related = {positions(schema, r)[0]: r for r in encoder.relations_}
+    known = KnownRows([], np.zeros((n_rows, 0), dtype=bool))
+    known.kept = {i: (observed[:, i], values) for i, values in plain.items()}
+    recorded = []
+    for i, codec in enumerate(encoder.codecs_):
+        rows = observed[:, i]
+        values = plain.get(i)
+        if i in related:
+            rows, values = _of_relation(encoder, related[i], plain, observed)
+        if codec is None or not codec.heads_:
+            continue
+        name = schema.names[i]
+        if values is not None and strict:
+            with_name(name, _check_seen, codec, _rows_of(values, rows))
+        known.heads += with_name(name, _encode_rows, codec, values, rows)
+        recorded.append(rows)
+    known.recorded = np.stack(recorded, axis=1)
+    return known
+
+
+def _of_relation(
+    encoder: TableEncoder, relation: Relation, plain: dict, observed: np.ndarray
+) -> tuple[np.ndarray, Any]:
+    """Return the rows in which what a relation learns is known, and the column that it learns."""
+    at = positions(encoder.schema_, relation)
+    n_targets = len(relation.targets)
+    rows = observed[:, at].all(axis=1)
+    partly = observed[:, at[:n_targets]].any(axis=1) & ~rows
+    if partly.any():
+        names = [encoder.schema_.names[i] for i in at]
+        raise ValueError(
+            f"{relation} ties {names!r} together, and in row {np.flatnonzero(partly)[0]} only some "
+            "of them are known. Give all of them, or fit without the relation."
+        )
+    if not rows.any():
+        return rows, None
+    columns = [_rows_of(plain[i], rows) for i in at]
+    learned = relation.encode(columns[:n_targets], columns[n_targets:])
+    return rows, None if learned is None else _spread(learned, rows)
+
+
+def _rows_of(plain: Any, rows: np.ndarray) -> Any:
+    return plain[rows].reset_index(drop=True) if isinstance(plain, pd.Series) else plain[rows]
+
+
+def _spread(values: Any, rows: np.ndarray) -> Any:
+    """Return the values of some rows in a column of all rows."""
+    is_series = isinstance(values, pd.Series)
+    full = np.full(len(rows), None if is_series else np.nan, dtype=object if is_series else float)
+    full[rows] = values
+    return pd.Series(full) if is_series else full
+
+
+def _encode_rows(codec: Codec, plain: Any, rows: np.ndarray) -> list[np.ndarray]:
+    """Encode some rows of a column; the others hold the code 0."""
+    heads = [
+        np.zeros(len(rows), dtype=np.int64)
+        if isinstance(head, Categorical)
+        else np.full(len(rows), np.nan if isinstance(head, Gaussian) else 0.5)
+        for head in codec.heads_
+    ]
+    if rows.any():
+        encoded = codec.encode(_rows_of(plain, rows))
+        if encoded.refused:
+            raise ValueError(encoded.refused)
+        for head, codes in zip(heads, encoded.heads, strict=True):
+            head[rows] = codes
+    return heads
+
+
+def _check_seen(codec: Codec, plain: Any) -> None:
+    """Raise ValueError if a column holds what `fit` did not see."""
+    absent = np.asarray(pd.isna(plain))
+    present = plain[~absent]
+    if isinstance(codec, NumberCodec):
+        ends = [present.min(), present.max()] if len(present) else []
+        codec.check_accepted(Accepted(ends, missing=bool(absent.any())))
+    elif isinstance(codec, CategoryCodec):
+        codec.limit(Accepted(list(pd.unique(present)), missing=bool(absent.any())))
+
+
+# Conditions
+
+
+def frame_of(encoder: TableEncoder, group: Group) -> tuple[pd.DataFrame, np.ndarray]:
+    """Return a table with the columns of `fit`, and which of its cells a group knows."""
+    schema, n_rows = encoder.schema_, len(group.rows)
+    unknown = pd.Series(np.full(n_rows, None), dtype=object)
+    for i in [*group.known, *group.accepted]:
+        check_can_condition(encoder, i)
+    columns = [
+        group.known[i].reset_index(drop=True) if i in group.known else unknown
+        for i in range(len(schema.columns))
+    ]
+    observed = np.zeros((n_rows, len(columns)), dtype=bool)
+    observed[:, list(group.known)] = True
+    return pd.concat(columns, axis=1), observed
+
+
+def check_can_condition(encoder: TableEncoder, i: int) -> None:
+    """Raise ValueError if nothing can be learned of a column."""
+    codec, name = encoder.codecs_[i], encoder.schema_.names[i]
+    if isinstance(codec, KeyCodec | DropCodec):
+        what = "a key, whose values are made up" if isinstance(codec, KeyCodec) else "dropped"
+        raise ValueError(
+            f"Column {name!r} is {what}, so the model knows nothing about it that it could be "
+            "conditioned on. Leave it out, or choose another codec for it: "
+            "encoder=TableEncoder(codecs=...)."
+        )
+
+
+def limits_of(encoder: TableEncoder, group: Group) -> tuple[Group, dict[int, Limit]]:
+    """Return a group without what its limits already say, and the limit of each column."""
+    limits = {}
+    accepted, known = dict(group.accepted), dict(group.known)
+    for relation in encoder.relations_:
+        at = positions(encoder.schema_, relation)
+        targets = at[: len(relation.targets)]
+        is_stated = [i in known or i in accepted for i in targets]
+        if relation.kind == "category":
+            if any(is_stated) and not all(i in known for i in targets):
+                limits[targets[0]] = _combinations(encoder, relation, targets, group)
+                for i in targets:
+                    known.pop(i, None)
+                    accepted.pop(i, None)
+        elif any(is_stated) and not all(i in known for i in at):
+            names = [encoder.schema_.names[i] for i in at]
+            raise ValueError(
+                f"Column {names[0]!r} follows from {relation}, so a condition on it needs one "
+                f"value for each of {names!r}. Give them, or fit without the relation."
+            )
+    for i, one in accepted.items():
+        codec, name = encoder.codecs_[i], encoder.schema_.names[i]
+        assert codec is not None
+        limits[i] = with_name(name, codec.limit, one)
+    return replace(group, known=known, accepted=accepted), limits
+
+
+def _combinations(
+    encoder: TableEncoder, relation: Relation, targets: list[int], group: Group
+) -> Limit:
+    """Return the limit of a column of combinations, of which some parts are stated."""
+    codec = encoder.codecs_[targets[0]]
+    assert isinstance(codec, CategoryCodec)
+    combinations = list(codec.categories_)
+    for k, i in enumerate(targets):
+        if i in group.known:
+            column = encoder.schema_.columns[i]
+            distinct = group.known[i].drop_duplicates()
+            if len(distinct) > 1:
+                raise ValueError(
+                    f"{relation}: conditions on some of its columns must be the same in all rows. "
+                    "Give all of its columns."
+                )
+            absent = bool(distinct.isna().iloc[0])
+            values = [] if absent else plain_values(column, distinct.tolist())
+            stated = Accepted(values, missing=absent)
+        elif i in group.accepted:
+            stated = group.accepted[i]
+        else:
+            continue
+        combinations = [c for c in combinations if _accepts(stated, c[k])]
+    if not combinations:
+        names = [encoder.schema_.names[i] for i in targets if i in {**group.known, **group.accepted}]
+        raise ValueError(
+            f"No combination of {relation} that occurred in fit satisfies the conditions on "
+            f"{shown(names)}."
+        )
+    return codec.limit(Accepted(combinations))
+
+
+def _accepts(stated: Accepted, value: Any) -> bool:
+    if value is None or value != value:
+        return stated.missing
+    if value in stated.values:
+        return True
+    return any(
+        (low < value or (low == value and closed in ("left", "both")))
+        and (value < high or (high == value and closed in ("right", "both")))
+        for low, high, closed in stated.ranges
+    )
+
+
+def present_shares(encoder: TableEncoder) -> dict[int, np.ndarray]:
+    """Return shares that exclude missing values, by the first head of each column that has any."""
+    shares = {}
+    for i, first in variables_of(encoder).items():
+        codec = encoder.codecs_[i]
+        assert codec is not None
+        head = codec.heads_[0]
+        if not isinstance(head, Categorical):
+            continue
+        share = np.ones(head.n_categories)
+        if codec.missing_:
+            share[-1] = 0.0
+        if isinstance(codec, CategoryCodec) and isinstance(next(iter(codec.categories_), 0), tuple):
+            complete = [c for c in codec.categories_ if not any(v is None or v != v for v in c)]
+            if complete:
+                share = share * codec.limit(Accepted(complete)).share
+        if not share.all() and share.any():
+            shares[first] = share
+    return shares
+
+
+def place_within(
+    encoder: TableEncoder, heads: list[np.ndarray], limits: dict[int, Limit]
+) -> dict[int, tuple[np.ndarray, np.ndarray]]:
+    """Move positions to where limits accept them; return the bounds of each limited column.
+
+    Parameters
+    ----------
+    encoder : TableEncoder
+    heads : list of ndarray of shape (n_rows,)
+        Changed in place.
+    limits : dict of int to Limit
+        By the position of the column.
+    """
+    bounds = {}
+    first = variables_of(encoder)
+    for i, limit in limits.items():
+        codec = encoder.codecs_[i]
+        assert codec is not None
+        own = slice(first[i], first[i] + len(codec.heads_))
+        bins = codec.bins_of(heads[own])
+        has_position = not isinstance(codec.heads_[-1], Categorical)
+        u = heads[own][-1] if has_position else np.full(len(bins), 0.5)
+        position, low, high = limit.place(bins, u)
+        if has_position:
+            heads[own.stop - 1] = position
+        bounds[i] = low, high
+    return bounds
