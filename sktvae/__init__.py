@@ -6,6 +6,7 @@ from sktvae._encoding.key import KeyCodec
 from sktvae._encoding.mode import ModeCodec
 from sktvae._encoding.quantile import QuantileCodec
 from sktvae._encoding.relations import FixedCombinations, LessEqual, SumOf
+from sktvae._imputer import TVAEImputer
 from sktvae._presets import XU2019
 from sktvae._synthesizer import TVAESynthesizer
 from sktvae._version import __version__
@@ -19,6 +20,7 @@ __all__ = [
     "ModeCodec",
     "QuantileCodec",
     "SumOf",
+    "TVAEImputer",
     "TVAESynthesizer",
     "TableEncoder",
     "__version__",

@@ -13,12 +13,12 @@ import torch
 from torch import Tensor
 
 from sktvae._encoding import outcomes
+from sktvae._encoding.category import CategoryCodec
 from sktvae._encoding.codec import Codec
 from sktvae._encoding.columns import with_name
 from sktvae._encoding.conditions import Group, groups_of
 from sktvae._encoding.encoder import TableEncoder
 from sktvae._encoding.key import DropCodec
-from sktvae._encoding.limits import Limit
 from sktvae._encoding.partial import (
     KnownRows,
     check_can_condition,
@@ -27,8 +27,10 @@ from sktvae._encoding.partial import (
     limits_of,
     place_within,
     present_shares,
+    uniform_groups,
     variables_of,
 )
+from sktvae._model.autoregressive import AutoregressiveDecoder
 from sktvae._model.completion import (
     complete,
     log_independent,
@@ -37,7 +39,7 @@ from sktvae._model.completion import (
 )
 from sktvae._model.layout import Batch, row_blocks
 from sktvae._model.vae import VAE
-from sktvae._table.containers import as_frame
+from sktvae._table.containers import as_frame, missing_cells
 from sktvae._warnings import warn_user
 
 # Length of the state, hidden units of the shared block, and of each column.
@@ -47,7 +49,7 @@ ANY_ORDER_DIMS = (96, 32, 64)
 # that was fitted, and this share of what independent columns would have: below the first limits
 # there is a warning, below the second number of rows an error.
 _FEW_ROWS, _NO_ROWS, _LEAST_LIFT = 0.1, 1e-3, 1e-3
-_ROWS_CHECKED = 1000
+_ROWS_CHECKED = 1000  # if all of them are the same
 _BLOCK_NUMBERS = 4_000_000  # in the probabilities of a block of rows
 
 
@@ -86,6 +88,7 @@ class Conditional:
         if device.type != "cpu":
             network = copy.deepcopy(network).to(device)
         self.encoder, self.n_rows = encoder, any_order.n_rows
+        assert isinstance(network.decoder, AutoregressiveDecoder)
         self.layout, self.decoder = network.layout, network.decoder
         self.device = device
         self.generator = torch.Generator(device).manual_seed(seed)
@@ -96,7 +99,11 @@ class Conditional:
 
     def sample(self, n_samples: int, conditions: Any) -> Any:
         """Draw rows that satisfy conditions, see `TVAESynthesizer.sample`."""
-        groups = groups_of(conditions, self.encoder.schema_, n_samples, self.random)
+        groups = [
+            part
+            for group in groups_of(conditions, self.encoder.schema_, n_samples, self.random)
+            for part in uniform_groups(self.encoder, group)
+        ]
         drawn = [self._draw_group(group) for group in groups]
         if not drawn:
             return self.encoder.decode([np.empty(0) for _ in self.encoder.heads_], 0)
@@ -110,7 +117,7 @@ class Conditional:
         """Return heads, known values and bounds of the rows of a group."""
         group, limits = limits_of(self.encoder, group)
         frame, observed = frame_of(self.encoder, group)
-        known = known_rows(self.encoder, frame, observed, strict=True)
+        known = known_rows(self.encoder, frame, observed, slack=group.slack)
         batch = self._batch(known)
         first = variables_of(self.encoder)
         shares = {first[i]: self._tensor(limit.share) for i, limit in limits.items()}
@@ -121,31 +128,35 @@ class Conditional:
     def _complete(
         self, batch: Batch, limits: dict[int, Tensor], allowed: dict[int, Tensor]
     ) -> tuple[list[np.ndarray], Tensor]:
-        drawn = complete(
-            self.decoder, batch, limits, allowed, self.generator, self.host_generator
-        )
+        drawn = complete(self.decoder, batch, limits, allowed, self.generator, self.host_generator)
         return self.layout.to_columns(drawn.batch, self.generator), drawn.log_mass
 
     def _check_support(
         self, group: Group, batch: Batch, limits: dict[int, Tensor], log_mass: Tensor
     ) -> None:
         """Say so if the model has never seen anything like the combination of conditions."""
-        rows = batch.rows(slice(_ROWS_CHECKED))
-        joint = log_prob_of_known(self.decoder, rows, self.host_generator)
-        joint = (joint + log_mass[:_ROWS_CHECKED]).double()
-        independent = log_independent(self.decoder, rows, limits).double()
-        n_expected = self.n_rows * joint.exp()
-        rare = (n_expected < _FEW_ROWS) & (joint - independent < np.log(_LEAST_LIFT))
+        if (batch.codes == batch.codes[0]).all():
+            batch, log_mass = batch.rows(slice(_ROWS_CHECKED)), log_mass[:_ROWS_CHECKED]
+        _, same = torch.unique(batch.codes, dim=0, return_inverse=True)
+        n_same = torch.bincount(same)
+        average = lambda p: torch.zeros(len(n_same)).to(p).index_add_(0, same, p) / n_same
+        joint = log_prob_of_known(self.decoder, batch, self.host_generator) + log_mass
+        joint = average(joint.double().exp())
+        independent = average(log_independent(self.decoder, batch, limits).double().exp())
+        n_expected = self.n_rows * joint
+        rare = (n_expected < _FEW_ROWS) & (joint < _LEAST_LIFT * independent)
         if not rare.any():
             return
-        row = int(torch.where(rare, n_expected, np.inf).argmin())
+        rarest = int(torch.where(rare, n_expected, torch.inf).argmin())
+        n_rows = float(n_expected[rarest])
+        row = int(torch.nonzero(same == rarest)[0, 0])
         names = [self.encoder.schema_.names[i] for i in [*group.known, *group.accepted]]
         text = (
             f"The conditions on {names!r} contradict each other in row {group.rows[row]}: "
-            f"the model expects {float(n_expected[row]):.1g} such rows in a table like that of fit "
+            f"the model expects {n_rows:.1g} such rows in a table like that of fit "
             f"({self.n_rows:.0f} rows)."
         )
-        if n_expected[row] < _NO_ROWS:
+        if n_rows < _NO_ROWS:
             raise ValueError(f"{text} Drop a condition, or change it.")
         warn_user(f"{text} The other columns are extrapolated.")
 
@@ -155,16 +166,21 @@ class Conditional:
         """Return tables without missing cells, see `TVAESynthesizer.impute`."""
         _, container = as_frame(X)
         frame = self.encoder.schema_.conform(X, owner)
-        absent = frame.isna().to_numpy()
-        dropped = [
-            i for i, codec in enumerate(self.encoder.codecs_) if isinstance(codec, DropCodec)
-        ]
-        if absent[:, dropped].any():
-            names = [self.encoder.schema_.names[i] for i in dropped if absent[:, i].any()]
-            warn_user(f"Columns {names!r} are not learned, so their missing cells stay missing.")
+        warn_of_holes(frame, not_learned(self.encoder))
+        filled = self.filled(frame, strategy, n_draws)
+        return [container.write(columns, list(frame.columns)) for columns in filled]
+
+    def filled(self, frame: pd.DataFrame, strategy: str, n_draws: int) -> list[list[pd.Series]]:
+        """Return the columns of tables without missing cells.
+
+        Columns of which nothing is learned stay as they are, and tell nothing about others.
+        """
+        absent = missing_cells(frame)
+        observed = ~absent
+        ignored = not_learned(self.encoder)
+        absent[:, ignored] = observed[:, ignored] = False
         rows = np.flatnonzero(absent.any(axis=1))
-        part = frame.iloc[rows]
-        known = known_rows(self.encoder, part, ~absent[rows], strict=False)
+        known = known_rows(self.encoder, frame.iloc[rows], observed[rows])
         filled = []
         for _ in range(n_draws):
             written = self._imputed(known, strategy) if len(rows) else {}
@@ -176,7 +192,7 @@ class Conditional:
                         column, np.flatnonzero(holes), written[i].iloc[np.flatnonzero(holes[rows])]
                     )
                 columns.append(column)
-            filled.append(container.write(columns, list(frame.columns)))
+            filled.append(columns)
         return filled
 
     def _imputed(self, known: KnownRows, strategy: str) -> dict[int, pd.Series]:
@@ -187,12 +203,14 @@ class Conditional:
         written = encoder.written(heads, len(known.recorded), known.kept)
         if strategy == "draw":
             return written
+        ignored = not_learned(encoder)
         for v, i in enumerate(variables_of(encoder)):
             rows = np.flatnonzero(~known.recorded[:, v])
             codec, column = encoder.codecs_[i], encoder.schema_.columns[i]
-            if not len(rows) or i in encoder.related:
+            if not len(rows) or i in encoder.related or i in ignored:
                 continue
-            present, _ = self._distribution(codec, self._batch(known).take(_index(rows)), i)
+            of_rows = self._batch(known).take(_index(rows).to(self.device))
+            present, _ = with_name(column.name, self._distribution, codec, of_rows, i)
             if codec is not None and not column.is_numeric:
                 values = column.write(codec.outcomes()[present.argmax(axis=1)])
             elif strategy == "mean":
@@ -211,15 +229,15 @@ class Conditional:
         """
         i = self.encoder.schema_.position(name)
         check_can_condition(self.encoder, i)
-        frame, index = self._others(X, i, owner)
-        known = known_rows(self.encoder, frame, frame.notna().to_numpy(), strict=False)
-        if i not in variables_of(self.encoder) or i in self.encoder.related:
+        if i in self.encoder.related:
             raise ValueError(
                 f"Column {name!r} is tied to others by a relation, so it has no distribution of "
                 "its own. Fit without the relation."
             )
         codec = self.encoder.codecs_[i]
         assert codec is not None
+        frame, index = self._others(X, i, owner)
+        known = known_rows(self.encoder, frame, ~missing_cells(frame))
         present, _ = with_name(name, self._distribution, codec, self._batch(known), i)
         return codec, present / present.sum(axis=1, keepdims=True), index
 
@@ -230,16 +248,17 @@ class Conditional:
         lacks = frame.shape[1] == len(schema.columns) - 1 and (
             not container.named or schema.names[i] not in list(frame.columns)
         )
-        unknown = pd.Series(np.full(len(frame), None), index=frame.index, dtype=object)
+        if not lacks:
+            frame = schema.conform(X, owner)
         columns = [frame.iloc[:, k] for k in range(frame.shape[1])]
+        names = list(frame.columns if container.named else schema.names)
+        unknown = pd.Series(np.full(len(frame), None), index=frame.index, dtype=object)
         if lacks:
             columns.insert(i, unknown)
-            names = [*frame.columns]
-            names.insert(i, schema.names[i])
+            if container.named:
+                names.insert(i, schema.names[i])
         else:
-            frame = schema.conform(X, owner)
             columns[i] = unknown
-            names = list(frame.columns)
         full = pd.concat(columns, axis=1)
         full.columns = pd.Index(names, tupleize_cols=False)
         return schema.conform(full, owner), frame.index
@@ -252,7 +271,11 @@ class Conditional:
         parts = [
             outcomes.probabilities(
                 codec,
-                log_probabilities(self.decoder, batch.rows(rows), first).exp().double().cpu().numpy(),
+                log_probabilities(self.decoder, batch.rows(rows), first)
+                .exp()
+                .double()
+                .cpu()
+                .numpy(),
             )
             for rows in row_blocks(batch.n_rows, size)
         ]
@@ -265,6 +288,25 @@ class Conditional:
 
     def _tensor(self, share: np.ndarray) -> Tensor:
         return torch.from_numpy(share).float().to(self.device)
+
+
+def not_learned(encoder: TableEncoder) -> list[int]:
+    """Return the positions of columns that are dropped, or that had no value in `fit`."""
+    related = encoder.related
+    return [
+        i
+        for i, codec in enumerate(encoder.codecs_)
+        if isinstance(codec, DropCodec)
+        or (isinstance(codec, CategoryCodec) and i not in related and not len(codec.outcomes()))
+    ]
+
+
+def warn_of_holes(frame: pd.DataFrame, columns: list[int]) -> None:
+    """Warn about columns that are not learned and have missing cells."""
+    has_holes = np.asarray(missing_cells(frame).any(axis=0))
+    names = [frame.columns[i] for i in columns if has_holes[i]]
+    if names:
+        warn_user(f"Columns {names!r} are not learned, so their missing cells stay missing.")
 
 
 def _index(rows: np.ndarray) -> Tensor:
@@ -286,13 +328,16 @@ def _gathered(parts: list[dict], groups: list[Group], n_samples: int, empty: tup
 
 
 def _replaced(series: pd.Series, rows: np.ndarray, values: pd.Series) -> pd.Series:
-    """Return a column with other values in some rows; its dtype stays."""
+    """Return a column with other values in some rows; its dtype stays if it can hold them."""
     replaced = series.copy()
     if isinstance(replaced.dtype, pd.CategoricalDtype):
         values = values.astype(object)
         new = [v for v in pd.unique(values) if v not in replaced.cat.categories]
         replaced = replaced.cat.add_categories(new) if new else replaced
     elif values.dtype != replaced.dtype and replaced.dtype != object:
-        values = values.astype(replaced.dtype)
+        try:
+            values = values.astype(replaced.dtype)
+        except (TypeError, ValueError):  # for instance text, if all cells were NaN
+            replaced = replaced.astype(values.dtype)
     replaced.iloc[rows] = values.array
     return replaced

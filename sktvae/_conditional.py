@@ -121,7 +121,7 @@ class ConditionalMixin:
         ValueError
             If the column is a key, dropped, encoded by a ModeCodec or tied to others by a relation.
         """
-        call = self._conditional_call(None)
+        call = self._conditional_call(0)  # nothing is drawn
         codec, proba, index = call.probabilities(X, column, type(self).__name__)
         own = self.encoder_.schema_.columns[self.encoder_.schema_.position(column)]
         return pd.DataFrame(proba, index=index, columns=outcomes.labels(codec, own))
@@ -170,7 +170,7 @@ class ConditionalMixin:
         return found if levels.ndim else found[:, 0]
 
     def _number(self, X: Any, column: Hashable) -> tuple[QuantileCodec, np.ndarray, Any]:
-        call = self._conditional_call(None)
+        call = self._conditional_call(0)  # nothing is drawn
         codec, proba, _ = call.probabilities(X, column, type(self).__name__)
         own = self.encoder_.schema_.columns[self.encoder_.schema_.position(column)]
         if isinstance(codec, CategoryCodec) or not own.is_numeric:
@@ -183,12 +183,17 @@ class ConditionalMixin:
 
     def _conditional_call(self, random_state: Any) -> Conditional:
         check_is_fitted(self)
-        if self.any_order_ is None:
+        any_order = getattr(self, "any_order_", None)
+        if any_order is None:
+            why = "Set conditional=True and fit it again"
+            if not hasattr(self, "any_order_"):
+                why = "It was saved by an older version of sktvae; fit it again"
+            elif getattr(self, "conditional", False):
+                why = "Its fit was interrupted before that, or without it; fit it again"
             raise ValueError(
-                f"This {type(self).__name__} has not learned to condition on columns. Set "
-                "conditional=True and fit it again."
+                f"This {type(self).__name__} has not learned to condition on columns. {why}."
             )
         if random_state is None:
             random_state = self.random_state
         seed = seeds_of(random_state, 1)[0]
-        return Conditional(self.encoder_, self.any_order_, resolve_device(self.device), seed)
+        return Conditional(self.encoder_, any_order, resolve_device(self.device), seed)

@@ -7,11 +7,11 @@ import warnings
 from types import FrameType
 
 # Frames of these packages are skipped: the call that the user made is outside them.
-_SKIPPED = ("sktvae", "sklearn", "joblib")
+_SKIPPED = ("sktvae", "sklearn", "joblib", "imblearn")
 
 
 def warn_user(message: str, category: type[Warning] = UserWarning) -> None:
-    """Issue a warning at the nearest caller outside sktvae, scikit-learn and joblib."""
+    """Issue a warning at the nearest caller outside sktvae and the packages in `_SKIPPED`."""
     level = 1
     frame: FrameType | None = sys._getframe()
     while frame is not None and frame.f_globals.get("__name__", "").split(".")[0] in _SKIPPED:

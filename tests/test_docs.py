@@ -10,7 +10,10 @@ import pytest
 ROOT = pathlib.Path(__file__).parents[1]
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/guide.md"])
+USES = ["conditions", "imputation", "oversampling", "anomalies"]
+
+
+@pytest.mark.parametrize("page", ["README.md", *(f"docs/{p}.md" for p in ["guide", *USES])])
 def test_python_blocks_run(page, tmp_path):
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), flags=re.S)
     assert blocks

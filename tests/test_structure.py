@@ -19,11 +19,24 @@ MAY_IMPORT = {
     "_training": {"_model", "_warnings"},
     "_generation": {"_encoding", "_model"},
     "_warm_start": set(),
-    "_synthesizer": {
-        *("_encoding", "_model", "_training", "_generation", "_warm_start"),
+    "_any_order": {"_encoding", "_model", "_table", "_warnings"},
+    "_conditional": {"_any_order", "_encoding", "_device", "_random"},
+    "_fitting": {
+        *("_any_order", "_encoding", "_model", "_training", "_warm_start"),
         *LEAVES,
     },
-    "__init__": {"_encoding", "_synthesizer", *LEAVES},
+    "_synthesizer": {
+        *("_encoding", "_model", "_training", "_generation"),
+        *("_conditional", "_fitting"),
+        *LEAVES,
+    },
+    "_imputer": {
+        *("_any_order", "_conditional", "_encoding", "_model", "_synthesizer", "_table"),
+        *("_training", *LEAVES),
+    },
+    "_oversampler": {"_synthesizer", "_table", "_random"},
+    "imbalanced": {"_oversampler"},
+    "__init__": {"_encoding", "_imputer", "_synthesizer", *LEAVES},
 }
 MUST_NOT_IMPORT = {
     "_table": {"torch", "joblib"},
@@ -32,7 +45,11 @@ MUST_NOT_IMPORT = {
     "_training": {"pandas", "sklearn", "joblib"},
     "_heads": {"numpy", "pandas", "sklearn", "torch"},
 }
-ONLY_IN = {"pyarrow": "_table/arrow.py", "narwhals": "_table/narwhals.py"}
+ONLY_IN = {
+    "pyarrow": "_table/arrow.py",
+    "narwhals": "_table/narwhals.py",
+    "imblearn": "_oversampler.py",
+}
 
 
 def part(path):

@@ -12,7 +12,7 @@ import pandas as pd
 from sklearn.utils._param_validation import Interval, RealNotInt, StrOptions
 
 from sktvae._encoding.codec import FEWEST_ROWS_FOR_ADVICE, Codec, EncodedColumn
-from sktvae._encoding.limits import Accepted, Limit, shown
+from sktvae._encoding.limits import Accepted, Limit
 from sktvae._encoding.summary import ColumnSummary, as_objects, estimated_richness
 from sktvae._heads import Categorical, Uniform
 
@@ -258,23 +258,16 @@ class CategoryCodec(Codec):
         )
 
     def limit(self, accepted: Accepted) -> Limit:
-        if accepted.missing and not self.missing_:
-            raise ValueError("no value was missing in fit")
-        label = [self.infrequent_label] * (self._has_infrequent and self.infrequent_label is not None)
-        known = [*self.categories_, *label]
-        unseen = [value for value in accepted.values if value not in known]
-        if unseen:
-            raise ValueError(
-                f"{shown(unseen)} is not among the categories that fit saw and keeps: "
-                f"{shown(known)}"
-            )
-        is_in = np.array([value in accepted.values for value in self.categories_], dtype=float)
+        values = set(accepted.values)
+        is_in = np.array([value in values for value in self.categories_], dtype=float)
         mass = self._substitute_mass * is_in[self._substitutes]
-        infrequent = [float(mass.sum() or label in [[v] for v in accepted.values])]
+        infrequent = float(mass.sum())
+        if self.infrequent_label is not None:
+            infrequent = float(self.infrequent_label in values)
         share = np.concatenate(
             [
                 is_in[: self._n_frequent],
-                infrequent * self._has_infrequent,
+                [infrequent] * self._has_infrequent,
                 [float(accepted.missing)] * self.missing_,
             ]
         )

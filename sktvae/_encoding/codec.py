@@ -76,13 +76,12 @@ class Codec(TransformerMixin, BaseEstimator, ABC):
         """Decode codes and numbers to a plain column."""
 
     def limit(self, accepted: Accepted) -> Limit:
-        """Return the codes that stand for accepted values.
+        """Return the codes that stand for accepted values; none of them, if `fit` saw none.
 
         Raises
         ------
         ValueError
-            If none of the values occurred in `fit`, or if the codec has no codes for a part of
-            what they stand for.
+            If the codec has no codes for a part of what they stand for.
         """
         raise ValueError(
             f"{type(self).__name__} takes one value as a condition, but neither ranges nor lists. "
@@ -321,16 +320,10 @@ class NumberCodec(Codec):
     _low: float
     _high: float
 
-    def check_accepted(self, accepted: Accepted) -> None:
-        """Raise ValueError if a number, a whole range or a missing value did not occur in `fit`."""
-        if accepted.missing and not self.missing_:
-            raise ValueError("no value was missing in fit")
-        for low, high, _ in [(v, v, "both") for v in accepted.values] + accepted.ranges:
-            if high < self._low or low > self._high:
-                what = f"{low:g}" if low == high else f"the range from {low:g} to {high:g}"
-                raise ValueError(
-                    f"{what} is outside the range that fit learned, {self._low:g} to {self._high:g}"
-                )
+    @property
+    def ends(self) -> tuple[float, float]:
+        """The smallest and the largest number that can be drawn."""
+        return self._low, self._high
 
     # A missing value that `fit` did not see is encoded as `_unseen_code`, as one more row of it.
     _unseen_code: int

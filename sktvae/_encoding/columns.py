@@ -18,11 +18,18 @@ from sktvae._table.schema import TableSchema
 
 
 class PlainColumns:
-    """The plain columns of a table, each read once: cached if a relation needs them."""
+    """The plain columns of a table, each read once: cached if a relation needs them.
 
-    def __init__(self, schema: TableSchema, frame: pd.DataFrame, relations: list):
+    If the table is `partial`, a missing cell is not a value but unknown: relations are learned, and
+    hold, in the rows in which all of their columns are known.
+    """
+
+    def __init__(
+        self, schema: TableSchema, frame: pd.DataFrame, relations: list, partial: bool = False
+    ):
         self.schema = schema
         self.frame = frame
+        self.partial = partial
         self._kept: dict[int, Any] = {}
         self.relate(relations)
 
@@ -41,6 +48,14 @@ class PlainColumns:
             self._kept[i] = self._read(i)
         return self._kept[i]
 
+    def of_relation(self, at: list[int]) -> tuple[list, np.ndarray]:
+        """Return the columns of a relation in the rows in which it holds, and these rows."""
+        plain = [self.own(i) for i in at]
+        rows = np.ones(len(self.frame), dtype=bool)
+        if self.partial:
+            rows = np.logical_and.reduce([np.asarray(pd.notna(column)) for column in plain])
+        return (plain if rows.all() else [rows_of(column, rows) for column in plain]), rows
+
     def learned(self, i: int, codec: Codec | None) -> Any:
         """Return what the codec of column `i` learns.
 
@@ -49,8 +64,9 @@ class PlainColumns:
         if i in self._relation:
             relation, at = self._relation[i]
             n_targets = len(relation.targets)
-            plain = [self.own(j) for j in at]
-            return relation.encode(plain[:n_targets], plain[n_targets:])
+            plain, rows = self.of_relation(at)
+            learned = relation.encode(plain[:n_targets], plain[n_targets:])
+            return learned if learned is None or rows.all() else spread(learned, rows)
         if codec is None:
             return None  # a further target of a relation
         if i in self._shared:
@@ -81,6 +97,8 @@ class EncodedTable:
         Weights of the rows, all positive.
     clipped : list
         Names of the columns with numbers outside the range of `fit`.
+    observed : bool ndarray of shape (n_samples, n_columns) or None
+        Which cells have a value, if the table is partial.
     """
 
     heads: list[np.ndarray]
@@ -88,6 +106,7 @@ class EncodedTable:
     log_density: np.ndarray | None = None
     weight: np.ndarray | None = None
     clipped: list = field(default_factory=list)
+    observed: np.ndarray | None = None
 
 
 @dataclass
@@ -142,6 +161,19 @@ def rows_that_count(
     if weight is None or (weight > 0).all():
         return frame, weight
     return frame.loc[weight > 0], weight[weight > 0]
+
+
+def rows_of(plain: Any, rows: np.ndarray) -> Any:
+    """Return some rows of a plain column."""
+    return plain[rows].reset_index(drop=True) if isinstance(plain, pd.Series) else plain[rows]
+
+
+def spread(values: Any, rows: np.ndarray) -> Any:
+    """Return the values of some rows in a plain column of all rows, the others missing."""
+    is_series = isinstance(values, pd.Series)
+    full = np.full(len(rows), None if is_series else np.nan, dtype=object if is_series else float)
+    full[rows] = values
+    return pd.Series(full) if is_series else full
 
 
 def with_name(name: Any, function: Any, *arguments: Any) -> Any:

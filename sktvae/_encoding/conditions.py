@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sized
 from dataclasses import dataclass
-from itertools import product
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from sktvae._encoding.limits import Accepted
+from sktvae._encoding.seen import check_held
 from sktvae._table.column import Column
 from sktvae._table.containers import as_frame
 from sktvae._table.schema import TableSchema
 
-_LISTS = (list, tuple, set, frozenset, np.ndarray, pd.Index, pd.Series)
+_MUTABLE_LISTS = (list, set, np.ndarray, pd.Index, pd.Series)
+_LISTS = (*_MUTABLE_LISTS, tuple, frozenset, range)
 
 
 @dataclass
@@ -30,11 +33,50 @@ class Group:
         Values by the position of the column.
     accepted : dict of int to Accepted
         What other columns may hold, in plain values.
+    slack : float, default=0
+        How far known numbers may be beyond the range of `fit`, see `check_seen`. Rows of a table
+        may hold the extremes of `fit` itself, which are not kept.
     """
 
     rows: np.ndarray
     known: dict[int, pd.Series]
     accepted: dict[int, Accepted]
+    slack: float = 0.0
+
+    def part(self, which: np.ndarray) -> Group:
+        """Return some of the rows, by their positions in the group."""
+        known = {i: values.iloc[which] for i, values in self.known.items()}
+        return Group(self.rows[which], known, self.accepted, self.slack)
+
+
+def n_rows_wanted(n_samples: Any, conditions: Any) -> int:
+    """Return the number of rows to be drawn.
+
+    Parameters
+    ----------
+    n_samples : int or None
+        None is the number of rows of a table of conditions, and else 1.
+    conditions : dict, table or None
+
+    Raises
+    ------
+    ValueError
+        If a number is not an integer >= 0, or is not that of the rows of the table.
+    """
+    is_integer = isinstance(n_samples, Integral) and not isinstance(n_samples, bool)
+    if n_samples is not None and not (is_integer and n_samples >= 0):
+        raise ValueError(f"n_samples must be an integer >= 0, got {n_samples!r}.")
+    if conditions is None or isinstance(conditions, Mapping):
+        return 1 if n_samples is None else int(n_samples)
+    if not isinstance(conditions, Sized):
+        as_frame(conditions)  # says what is not a table
+    n_rows = len(conditions)
+    if n_samples is not None and n_samples != n_rows:
+        raise ValueError(
+            f"The table of conditions has {n_rows} rows, one for each row that is wanted, but "
+            f"n_samples={n_samples}. Omit n_samples, or repeat rows of the table."
+        )
+    return n_rows
 
 
 def groups_of(
@@ -48,7 +90,7 @@ def groups_of(
         As in :meth:`sktvae.TVAESynthesizer.sample`.
     schema : TableSchema
     n_samples : int
-        A table must have as many rows.
+        See `n_rows_wanted`.
     random : Generator
         It decides which rows get which of several values that are given with shares.
 
@@ -65,23 +107,21 @@ def groups_of(
         ]
         cells = {i: chosen for i, (chosen, _) in zip(by_column, choices, strict=True)}
         options = {i: values for i, (_, values) in zip(by_column, choices, strict=True)}
+        slack = 0.0
     else:
-        frame, _ = as_frame(conditions)
-        frame = frame.reset_index(drop=True)
-        by_column = {schema.position(name): frame.iloc[:, k] for k, name in enumerate(frame)}
-        cells, options = {}, {}
+        if not n_samples:
+            return []
+        by_column = _columns_of(conditions, schema)
+        cells, options, slack = {}, {}, 1.0
         for i, column in by_column.items():
-            cells[i], options[i] = _distinct_limits(column)
+            cells[i], options[i] = _distinct_limits(schema.columns[i], column)
+    choice = np.stack([np.zeros(n_samples, dtype=int), *cells.values()], axis=1)
+    different, which = np.unique(choice, axis=0, return_inverse=True)
     groups = []
-    for combination in product(*(range(len(values)) for values in options.values())):
-        rows = np.arange(n_samples)
-        for (i, chosen), k in zip(cells.items(), combination, strict=True):
-            rows = rows[chosen[rows] == k]
-        if not len(rows):
-            continue
-        group = Group(rows, {}, {})
-        for (i, values), k in zip(options.items(), combination, strict=True):
-            _add(group, i, schema.columns[i], values[k], by_column[i])
+    for k, picked in enumerate(different[:, 1:]):
+        group = Group(np.flatnonzero(which == k), {}, {}, slack)
+        for (i, values), pick in zip(options.items(), picked, strict=True):
+            _add(group, i, schema.columns[i], values[pick], by_column[i])
         groups.append(group)
     return groups
 
@@ -89,32 +129,55 @@ def groups_of(
 _CELL = object()  # in place of an option: the value of the cell
 
 
+def _columns_of(table: Any, schema: TableSchema) -> dict[int, pd.Series]:
+    """Return the columns of a table of conditions by their positions in `fit`."""
+    frame, _ = as_frame(table)
+    frame = frame.reset_index(drop=True)
+    by_column: dict[int, pd.Series] = {}
+    for k, name in enumerate(frame):
+        i = schema.position(name)
+        if i in by_column:
+            raise ValueError(f"The table of conditions has two columns {name!r}. Drop one of them.")
+        by_column[i] = frame.iloc[:, k]
+    return by_column
+
+
 def _add(group: Group, i: int, column: Column, option: Any, cells: Any) -> None:
     """Add one condition to a group."""
     if option is _CELL:
         group.known[i] = cells.iloc[group.rows]
-    elif _is_limit(option):
+    elif isinstance(option, _LISTS) or _is_range(column, option):
         group.accepted[i] = _accepted(column, option)
     else:
         value = pd.Series([option], dtype=object)
         group.known[i] = value.iloc[np.zeros(len(group.rows), dtype=int)]
 
 
-def _is_limit(value: Any) -> bool:
-    return isinstance(value, (pd.Interval, *_LISTS))
+def _is_range(column: Column, value: Any) -> bool:
+    """Whether a value is a range, and not a category that happens to be an interval."""
+    return isinstance(value, pd.Interval) and column.is_numeric
 
 
-def _distinct_limits(cells: pd.Series) -> tuple[np.ndarray, list]:
+def _distinct_limits(column: Column, cells: pd.Series) -> tuple[np.ndarray, list]:
     """Return which option each cell of a column is: its value, or one of its ranges and lists."""
     chosen = np.zeros(len(cells), dtype=int)
     options: list[Any] = [_CELL]
-    if isinstance(cells.dtype, pd.IntervalDtype) or cells.dtype == object:
-        seen: dict[str, int] = {}
-        for row, value in enumerate(cells):
-            if _is_limit(value):
-                chosen[row] = seen.setdefault(repr(value), len(options))
-                if chosen[row] == len(options):
-                    options.append(value)
+    values = getattr(cells.dtype, "categories", cells)  # `pandas.cut` returns categories
+    if not isinstance(values.dtype, pd.IntervalDtype) and values.dtype != object:
+        return chosen, options
+    # Hashable lists may be categories themselves.
+    lists = _LISTS if column.is_numeric else _MUTABLE_LISTS
+    seen: dict[Any, int] = {}
+    for row, value in enumerate(cells):
+        if isinstance(value, lists):
+            key: Any = (type(value), tuple(value))
+        elif _is_range(column, value):
+            key = value
+        else:
+            continue
+        chosen[row] = seen.setdefault(key, len(options))
+        if chosen[row] == len(options):
+            options.append(value)
     return chosen, options
 
 
@@ -124,15 +187,18 @@ def _shared_out(
     """Return which of the values of a condition each row gets, and these values."""
     if not isinstance(condition, Mapping):
         return np.zeros(n_samples, dtype=int), [condition]
-    values, shares = list(condition), np.array(list(condition.values()), dtype=float)
+    values = list(condition)
+    is_number = all(isinstance(share, Real) for share in condition.values())
+    shares = np.array(list(condition.values()) if is_number else [], dtype=float)
     if not len(shares) or not (shares >= 0).all() or abs(shares.sum() - 1) > 1e-6:
         raise ValueError(
             f"Column {column.name!r}: the shares of a condition must be >= 0 and add up to 1, got "
             f"{condition!r}. For one of several values with the model's own shares, give a list."
         )
-    counts = np.floor(shares * n_samples + 1e-9).astype(int)
+    wanted = shares / shares.sum() * n_samples
+    counts = np.floor(wanted + 1e-9).astype(int)
     left = n_samples - counts.sum()
-    remainder = shares * n_samples - counts
+    remainder = wanted - counts
     counts[np.argsort(-remainder, kind="stable")[:left]] += 1
     return random.permutation(np.repeat(np.arange(len(values)), counts)), values
 
@@ -142,30 +208,25 @@ def _accepted(column: Column, option: Any) -> Accepted:
     options = [option] if isinstance(option, pd.Interval) else list(option)
     if not options:
         raise ValueError(f"Column {column.name!r}: the list of values is empty.")
-    ranges = [one for one in options if isinstance(one, pd.Interval)]
-    values = [one for one in options if not isinstance(one, pd.Interval)]
-    if ranges and not column.is_numeric:
-        raise ValueError(
-            f"Column {column.name!r} is a {column.kind}, so it cannot be in the range {ranges[0]}. "
-            "Give a list of values."
-        )
-    absent = [bool(pd.isna(value)) for value in values]
+    ranges = [one for one in options if _is_range(column, one)]
+    values = [one for one in options if not _is_range(column, one)]
+    absent = [pd.api.types.is_scalar(value) and bool(pd.isna(value)) for value in values]
     present = [value for value, is_absent in zip(values, absent, strict=True) if not is_absent]
     plain = plain_values(column, present)
-    ends = plain_values(column, [end for one in ranges for end in (one.left, one.right)])
-    closed = [
-        (ends[2 * k], ends[2 * k + 1], one.closed) for k, one in enumerate(ranges)
-    ]
-    return Accepted(plain, closed, any(absent))
+    check_held(column, plain, present)
+    return Accepted(plain, [_plain_range(column, one) for one in ranges], any(absent))
+
+
+def _plain_range(column: Column, given: pd.Interval) -> tuple[float, float, str]:
+    """Return the ends of a range of a column of numbers or times, and which of them it holds."""
+    is_infinite = lambda end: isinstance(end, Real) and math.isinf(end)
+    low, high = (
+        float(end if is_infinite(end) else plain_values(column, [end])[0])
+        for end in (given.left, given.right)
+    )
+    return low, high, given.closed
 
 
 def plain_values(column: Column, values: list) -> list:
     """Return values of a column as the codecs see them."""
-    if not values:
-        return []
-    if column.is_numeric:
-        infinite = [isinstance(value, float) and np.isinf(value) for value in values]
-        finite = [v for v, is_infinite in zip(values, infinite, strict=True) if not is_infinite]
-        read = iter(column.read(pd.Series(finite, dtype=object)).tolist() if finite else [])
-        return [v if inf else next(read) for v, inf in zip(values, infinite, strict=True)]
-    return list(column.read(pd.Series(values, dtype=object)))
+    return list(column.read(pd.Series(values, dtype=object))) if values else []

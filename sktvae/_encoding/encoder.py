@@ -40,7 +40,7 @@ from sktvae._encoding.routing import (
 from sktvae._heads import Categorical, Uniform
 from sktvae._persistence import VersionedMixin
 from sktvae._random import seeds_of
-from sktvae._table.containers import as_frame
+from sktvae._table.containers import as_frame, missing_cells
 from sktvae._table.schema import TableSchema
 from sktvae._warnings import warn_user
 
@@ -390,10 +390,23 @@ class TableEncoder(VersionedMixin, TransformerMixin, _BaseComposition):
                 total += encoded.log_density
         return EncodedTable(heads, len(frame), total, weight, clipped)
 
-    def fit_encode(self, X: Any, sample_weight: Any = None) -> EncodedTable:
-        """Fit, and encode the rows of positive weight; each column is read once."""
+    def fit_encode(self, X: Any, sample_weight: Any = None, partial: bool = False) -> EncodedTable:
+        """Fit, and encode the rows of positive weight; each column is read once.
+
+        Parameters
+        ----------
+        X : DataFrame or array-like of shape (n_samples, n_features)
+        sample_weight : array-like of shape (n_samples,), default=None
+        partial : bool, default=False
+            Whether a missing cell is unknown, and not a value: relations then hold in the rows in
+            which all of their columns are known. `observed` of the result says which cells are.
+
+        Returns
+        -------
+        encoded : EncodedTable
+        """
         self._validate_params()
-        return self._fit(X, sample_weight, encode=True)
+        return self._fit(X, sample_weight, encode=True, partial=partial)
 
     def decode(
         self,
@@ -455,7 +468,8 @@ class TableEncoder(VersionedMixin, TransformerMixin, _BaseComposition):
                 values = np.clip(values, *column.limits)  # a range may end a little beyond them
                 if bounds and i in bounds:
                     values = np.clip(values, *bounds[i])
-            values = _with_kept(values, i, kept)
+            if i not in targets:  # else these are what a relation learns
+                values = _with_kept(values, i, kept)
             if i in related:
                 plain[i] = values
             else:
@@ -482,12 +496,12 @@ class TableEncoder(VersionedMixin, TransformerMixin, _BaseComposition):
 
     # Fitting
 
-    def _fit(self, X: Any, sample_weight: Any, encode: bool) -> EncodedTable:
+    def _fit(self, X: Any, sample_weight: Any, encode: bool, partial: bool = False) -> EncodedTable:
         """Fit, with the attributes set last and all at once."""
         frame, container = as_frame(X)
         frame, weight = rows_that_count(frame, sample_weight)
         schema = TableSchema.learn(frame, container)
-        plain = PlainColumns(schema, frame, [])
+        plain = PlainColumns(schema, frame, [], partial)
         relations = self._fit_relations(schema, plain)
         plain.relate(relations)
         routes = self._route(frame, schema, relations)
@@ -517,7 +531,8 @@ class TableEncoder(VersionedMixin, TransformerMixin, _BaseComposition):
             for decision, column in zip(routes, fitted, strict=True)
         ]
         heads = [head for column in fitted for head in column.heads]
-        return EncodedTable(heads, len(frame), weight=weight)
+        observed = ~missing_cells(frame) if partial else None
+        return EncodedTable(heads, len(frame), weight=weight, observed=observed)
 
     def _fit_relations(self, schema: TableSchema, plain: PlainColumns) -> list:
         """Return fitted relations, each after those that decode its sources."""
@@ -540,7 +555,13 @@ class TableEncoder(VersionedMixin, TransformerMixin, _BaseComposition):
                         f"{relation}. Omit one of them."
                     )
                 decided[name] = relation
-            values = [plain.own(i) for i in at]
+            values, rows = plain.of_relation(at)
+            if not rows.any():
+                names = [schema.names[i] for i in at]
+                raise ValueError(
+                    f"{relation} ties {names!r} together, but there is no row in which all of them "
+                    "have a value. Omit the relation."
+                )
             n_targets = len(relation.targets)
             relation.fit([schema.columns[i] for i in at], values[:n_targets], values[n_targets:])
             left.append(relation)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
@@ -100,10 +99,3 @@ def merged_ranges(ranges: list[tuple[float, float]]) -> list[tuple[float, float]
         else:
             merged.append((low, high))
     return merged
-
-
-def shown(values: Any, most: int = 8) -> str:
-    """Return the first few of some values, for a message."""
-    values = list(values)
-    text = ", ".join(repr(value) for value in values[:most])
-    return text + (f", ... ({len(values)} in all)" if len(values) > most else "")

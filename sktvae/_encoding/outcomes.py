@@ -36,8 +36,8 @@ def probabilities(codec: Codec, by_code: np.ndarray) -> tuple[np.ndarray, np.nda
         return codec.spread(by_code), missing
     if not isinstance(codec, QuantileCodec):
         raise ValueError(
-            f"{type(codec).__name__} gives no distribution in closed form. Use a CategoryCodec or, "
-            "for numbers, a QuantileCodec"
+            f"{type(codec).__name__} gives no distribution in closed form, but draws. Use a "
+            "CategoryCodec or, for numbers, a QuantileCodec"
         )
     if by_code.ndim == 2:
         return by_code, missing
@@ -54,8 +54,16 @@ def labels(codec: Codec, column: Any) -> pd.Index:
     if isinstance(codec, CategoryCodec):
         return pd.Index(list(column.write(codec.outcomes())), dtype=object)
     assert isinstance(codec, QuantileCodec)
-    low, high = codec.bounds_of_bins()
-    return pd.IntervalIndex.from_arrays(column.write(low), column.write(high), closed="both")
+    low, high = (_as_ends(column, ends) for ends in codec.bounds_of_bins())
+    return pd.IntervalIndex.from_arrays(low, high, closed="both")
+
+
+def _as_ends(column: Any, plain: np.ndarray) -> Any:
+    """Return numbers or times in a dtype that intervals can have."""
+    if column.kind == "number":
+        return plain.astype("int64") if column.whole else plain
+    times = column.write(plain).tolist()
+    return pd.to_timedelta(times) if column.kind == "timedelta" else pd.to_datetime(times)
 
 
 def mean(codec: QuantileCodec, present: np.ndarray) -> np.ndarray:
@@ -67,20 +75,19 @@ def mean(codec: QuantileCodec, present: np.ndarray) -> np.ndarray:
 
 def quantile(codec: QuantileCodec, present: np.ndarray, q: np.ndarray) -> np.ndarray:
     """Return quantiles of each row's distribution over bins, (n_rows, n_quantiles)."""
-    share, _ = codec.shares()
-    mass = (present / present.sum(axis=1, keepdims=True))[:, codec.bins_] * share
+    cells, start, stop = codec.pieces()
+    share = codec.shares()[0][cells] * (stop - start)
+    mass = present[:, codec.bins_[cells]] * share
     until = np.cumsum(mass, axis=1)
-    out = np.empty((len(present), len(q)))
+    has_mass = until > 0
     row = np.arange(len(present))
+    out = np.empty((len(present), len(q)))
     for k, level in enumerate(q):
         target = level * until[:, -1]
-        cell = np.minimum((until < target[:, None]).sum(axis=1), mass.shape[1] - 1)
-        # The lowest quantile is in the first cell that has any mass.
-        cell = np.maximum(cell, (until <= 0).sum(axis=1).clip(max=mass.shape[1] - 1))
-        own = mass[row, cell]
-        within = np.divide(
-            target - (until[row, cell] - own), own, out=np.zeros(len(own)), where=own > 0
-        )
-        low, high = codec.low_[cell], codec.high_[cell]
-        out[:, k] = low + np.clip(within, 0, 1) * (high - low)
-    return codec.rounded(out)
+        # The lowest quantile is in the first piece that has any mass.
+        piece = np.argmax(has_mass & (until >= target[:, None]), axis=1)
+        own = mass[row, piece]
+        within = np.clip((target - (until[row, piece] - own)) / own, 0, 1)
+        cell = cells[piece]
+        out[:, k] = codec.numbers_at(cell, start[piece] + within * (stop - start)[piece])
+    return out

@@ -9,14 +9,16 @@ import numpy as np
 import pandas as pd
 
 from sktvae._encoding.category import CategoryCodec
-from sktvae._encoding.codec import Codec, NumberCodec
-from sktvae._encoding.columns import positions, with_name
-from sktvae._encoding.conditions import Group, plain_values
+from sktvae._encoding.codec import Codec
+from sktvae._encoding.columns import positions, rows_of, spread, with_name
+from sktvae._encoding.conditions import Group
 from sktvae._encoding.encoder import TableEncoder
 from sktvae._encoding.key import DropCodec, KeyCodec
-from sktvae._encoding.limits import Accepted, Limit, shown
+from sktvae._encoding.limits import Accepted, Limit
 from sktvae._encoding.relations import Relation
+from sktvae._encoding.seen import accepted_of, check_held, check_not_empty, check_seen, listed
 from sktvae._heads import Categorical, Gaussian
+from sktvae._table.column import Column
 
 
 @dataclass
@@ -48,8 +50,26 @@ def variables_of(encoder: TableEncoder) -> dict[int, int]:
     return first
 
 
+def recorded_variables(encoder: TableEncoder, observed: np.ndarray) -> np.ndarray:
+    """Return which variables are known in each row.
+
+    Parameters
+    ----------
+    encoder : TableEncoder
+    observed : bool ndarray of shape (n_rows, n_columns)
+        Which cells are known. What a relation learns is known if all of its columns are.
+
+    Returns
+    -------
+    recorded : bool ndarray of shape (n_rows, n_variables)
+    """
+    tied = {at[0]: at for at in (positions(encoder.schema_, r) for r in encoder.relations_)}
+    recorded = [observed[:, tied.get(i, [i])].all(axis=1) for i in variables_of(encoder)]
+    return np.stack(recorded, axis=1)
+
+
 def known_rows(
-    encoder: TableEncoder, frame: pd.DataFrame, observed: np.ndarray, strict: bool
+    encoder: TableEncoder, frame: pd.DataFrame, observed: np.ndarray, slack: float | None = None
 ) -> KnownRows:
     """Encode the observed cells of a table.
 
@@ -60,9 +80,10 @@ def known_rows(
         With the columns of `fit`.
     observed : bool ndarray of shape (n_rows, n_columns)
         Other cells are not read.
-    strict : bool
-        Whether numbers outside the range of `fit`, and categories that the encoder does not keep,
-        raise an error.
+    slack : float, default=None
+        With a number, categories that the encoder does not keep raise an error, and so do numbers
+        that a column cannot hold, or that are further beyond the range of `fit` than this many of
+        its lengths.
 
     Raises
     ------
@@ -76,6 +97,10 @@ def known_rows(
         if observed[:, i].any() and not isinstance(encoder.codecs_[i], KeyCodec | DropCodec)
     }
     related = {positions(schema, r)[0]: r for r in encoder.relations_}
+    if slack is not None:
+        for i, values in plain.items():
+            rows = observed[:, i]
+            check_held(schema.columns[i], rows_of(values, rows), frame.iloc[rows, i].tolist())
     known = KnownRows([], np.zeros((n_rows, 0), dtype=bool))
     known.kept = {i: (observed[:, i], values) for i, values in plain.items()}
     recorded = []
@@ -83,12 +108,13 @@ def known_rows(
         rows = observed[:, i]
         values = plain.get(i)
         if i in related:
-            rows, values = _of_relation(encoder, related[i], plain, observed)
+            rows, values = _of_relation(encoder, related[i], plain, observed, frame.index)
         if codec is None or not codec.heads_:
             continue
         name = schema.names[i]
-        if values is not None and strict:
-            with_name(name, _check_seen, codec, _rows_of(values, rows))
+        if values is not None and slack is not None:
+            own = rows_of(values, rows)
+            with_name(name, _check_known, codec, own, schema.columns[i], related.get(i), slack)
         known.heads += with_name(name, _encode_rows, codec, values, rows)
         recorded.append(rows)
     known.recorded = np.stack(recorded, axis=1)
@@ -96,36 +122,24 @@ def known_rows(
 
 
 def _of_relation(
-    encoder: TableEncoder, relation: Relation, plain: dict, observed: np.ndarray
+    encoder: TableEncoder, relation: Relation, plain: dict, observed: np.ndarray, index: pd.Index
 ) -> tuple[np.ndarray, Any]:
     """Return the rows in which what a relation learns is known, and the column that it learns."""
     at = positions(encoder.schema_, relation)
     n_targets = len(relation.targets)
-    rows = observed[:, at].all(axis=1)
+    rows = np.asarray(observed[:, at].all(axis=1))
     partly = observed[:, at[:n_targets]].any(axis=1) & ~rows
     if partly.any():
         names = [encoder.schema_.names[i] for i in at]
         raise ValueError(
-            f"{relation} ties {names!r} together, and in row {np.flatnonzero(partly)[0]} only some "
+            f"{relation} ties {names!r} together, and in row {index[partly][0]} only some "
             "of them are known. Give all of them, or fit without the relation."
         )
     if not rows.any():
         return rows, None
-    columns = [_rows_of(plain[i], rows) for i in at]
+    columns = [rows_of(plain[i], rows) for i in at]
     learned = relation.encode(columns[:n_targets], columns[n_targets:])
-    return rows, None if learned is None else _spread(learned, rows)
-
-
-def _rows_of(plain: Any, rows: np.ndarray) -> Any:
-    return plain[rows].reset_index(drop=True) if isinstance(plain, pd.Series) else plain[rows]
-
-
-def _spread(values: Any, rows: np.ndarray) -> Any:
-    """Return the values of some rows in a column of all rows."""
-    is_series = isinstance(values, pd.Series)
-    full = np.full(len(rows), None if is_series else np.nan, dtype=object if is_series else float)
-    full[rows] = values
-    return pd.Series(full) if is_series else full
+    return rows, None if learned is None else spread(learned, rows)
 
 
 def _encode_rows(codec: Codec, plain: Any, rows: np.ndarray) -> list[np.ndarray]:
@@ -137,7 +151,7 @@ def _encode_rows(codec: Codec, plain: Any, rows: np.ndarray) -> list[np.ndarray]
         for head in codec.heads_
     ]
     if rows.any():
-        encoded = codec.encode(_rows_of(plain, rows))
+        encoded = codec.encode(rows_of(plain, rows))
         if encoded.refused:
             raise ValueError(encoded.refused)
         for head, codes in zip(heads, encoded.heads, strict=True):
@@ -145,15 +159,17 @@ def _encode_rows(codec: Codec, plain: Any, rows: np.ndarray) -> list[np.ndarray]
     return heads
 
 
-def _check_seen(codec: Codec, plain: Any) -> None:
-    """Raise ValueError if a column holds what `fit` did not see."""
-    absent = np.asarray(pd.isna(plain))
-    present = plain[~absent]
-    if isinstance(codec, NumberCodec):
-        ends = [present.min(), present.max()] if len(present) else []
-        codec.check_accepted(Accepted(ends, missing=bool(absent.any())))
-    elif isinstance(codec, CategoryCodec):
-        codec.limit(Accepted(list(pd.unique(present)), missing=bool(absent.any())))
+def _check_known(
+    codec: Codec, plain: Any, column: Column, relation: Relation | None, slack: float
+) -> None:
+    """Raise ValueError if what a codec learns is new to it."""
+    if relation is None:
+        return check_seen(codec, accepted_of(plain), column, slack)
+    try:
+        check_seen(codec, accepted_of(plain), slack=slack)
+    except ValueError as error:
+        what = "combination" if relation.kind == "category" else "difference"
+        raise ValueError(f"{relation} learns a {what}, and {error}") from error
 
 
 # Conditions
@@ -163,8 +179,6 @@ def frame_of(encoder: TableEncoder, group: Group) -> tuple[pd.DataFrame, np.ndar
     """Return a table with the columns of `fit`, and which of its cells a group knows."""
     schema, n_rows = encoder.schema_, len(group.rows)
     unknown = pd.Series(np.full(n_rows, None), dtype=object)
-    for i in [*group.known, *group.accepted]:
-        check_can_condition(encoder, i)
     columns = [
         group.known[i].reset_index(drop=True) if i in group.known else unknown
         for i in range(len(schema.columns))
@@ -186,10 +200,38 @@ def check_can_condition(encoder: TableEncoder, i: int) -> None:
         )
 
 
+def uniform_groups(encoder: TableEncoder, group: Group) -> list[Group]:
+    """Divide a group so that each part knows one value of a column whose combinations are limited.
+
+    Such a column is one of a relation that learns combinations of columns, not all of which the
+    group knows.
+    """
+    partly: set[int] = set()
+    for relation in encoder.relations_:
+        if relation.kind == "category":
+            targets = positions(encoder.schema_, relation)
+            known = [i for i in targets if i in group.known]
+            partly.update(known if len(known) < len(targets) else [])
+    if not partly:
+        return [group]
+    codes = [pd.factorize(group.known[i].astype(object))[0] for i in sorted(partly)]
+    _, part = np.unique(np.stack(codes, axis=1), axis=0, return_inverse=True)
+    return [group.part(np.flatnonzero(part == k)) for k in range(part.max() + 1)]
+
+
 def limits_of(encoder: TableEncoder, group: Group) -> tuple[Group, dict[int, Limit]]:
-    """Return a group without what its limits already say, and the limit of each column."""
+    """Return a group without what its limits already say, and the limit of each column.
+
+    Parameters
+    ----------
+    encoder : TableEncoder
+    group : Group
+        One of `uniform_groups`.
+    """
     limits = {}
     accepted, known = dict(group.accepted), dict(group.known)
+    for i in [*known, *accepted]:
+        check_can_condition(encoder, i)
     for relation in encoder.relations_:
         at = positions(encoder.schema_, relation)
         targets = at[: len(relation.targets)]
@@ -207,10 +249,18 @@ def limits_of(encoder: TableEncoder, group: Group) -> tuple[Group, dict[int, Lim
                 f"value for each of {names!r}. Give them, or fit without the relation."
             )
     for i, one in accepted.items():
-        codec, name = encoder.codecs_[i], encoder.schema_.names[i]
-        assert codec is not None
-        limits[i] = with_name(name, codec.limit, one)
+        limits[i] = _limit(encoder, i, one)
     return replace(group, known=known, accepted=accepted), limits
+
+
+def _limit(encoder: TableEncoder, i: int, accepted: Accepted) -> Limit:
+    """Return the limit of a column that no relation encodes."""
+    codec, column = encoder.codecs_[i], encoder.schema_.columns[i]
+    assert codec is not None
+    with_name(column.name, check_seen, codec, accepted, column)
+    limit = with_name(column.name, codec.limit, accepted)
+    check_not_empty(limit, accepted, column)
+    return limit
 
 
 def _combinations(
@@ -220,58 +270,64 @@ def _combinations(
     codec = encoder.codecs_[targets[0]]
     assert isinstance(codec, CategoryCodec)
     combinations = list(codec.categories_)
+    names = []
     for k, i in enumerate(targets):
-        if i in group.known:
-            column = encoder.schema_.columns[i]
-            distinct = group.known[i].drop_duplicates()
-            if len(distinct) > 1:
-                raise ValueError(
-                    f"{relation}: conditions on some of its columns must be the same in all rows. "
-                    "Give all of its columns."
-                )
-            absent = bool(distinct.isna().iloc[0])
-            values = [] if absent else plain_values(column, distinct.tolist())
-            stated = Accepted(values, missing=absent)
-        elif i in group.accepted:
-            stated = group.accepted[i]
-        else:
+        if i not in group.known and i not in group.accepted:
             continue
+        column = encoder.schema_.columns[i]
+        stated = group.accepted.get(i)
+        if stated is None:
+            stated = accepted_of(column.read(group.known[i].iloc[:1]))
+        names.append(column.name)
+        kept = {c[k] for c in codec.categories_ if not _is_missing(c[k])}
+        unseen = [value for value in stated.values if value not in kept]
+        if unseen:
+            raise ValueError(
+                f"Column {column.name!r}: {listed(unseen)} is in no combination of {relation} that "
+                f"fit saw and keeps; it saw {listed(sorted(kept, key=repr))}."
+            )
         combinations = [c for c in combinations if _accepts(stated, c[k])]
     if not combinations:
-        names = [encoder.schema_.names[i] for i in targets if i in {**group.known, **group.accepted}]
         raise ValueError(
-            f"No combination of {relation} that occurred in fit satisfies the conditions on "
-            f"{shown(names)}."
+            f"No combination of {relation} that fit saw and keeps satisfies the conditions on "
+            f"{listed(names)}."
         )
     return codec.limit(Accepted(combinations))
 
 
 def _accepts(stated: Accepted, value: Any) -> bool:
-    if value is None or value != value:
+    if _is_missing(value):
         return stated.missing
-    if value in stated.values:
-        return True
-    return any(
+    return value in stated.values or any(
         (low < value or (low == value and closed in ("left", "both")))
         and (value < high or (high == value and closed in ("right", "both")))
         for low, high, closed in stated.ranges
     )
 
 
+def _is_missing(value: Any) -> bool:
+    """Whether a part of a combination is missing."""
+    return value is None or value != value
+
+
 def present_shares(encoder: TableEncoder) -> dict[int, np.ndarray]:
     """Return shares that exclude missing values, by the first head of each column that has any."""
+    combined = {
+        positions(encoder.schema_, relation)[0]
+        for relation in encoder.relations_
+        if relation.kind == "category"
+    }
     shares = {}
     for i, first in variables_of(encoder).items():
-        codec = encoder.codecs_[i]
-        assert codec is not None
+        codec: Any = encoder.codecs_[i]
         head = codec.heads_[0]
         if not isinstance(head, Categorical):
             continue
         share = np.ones(head.n_categories)
         if codec.missing_:
             share[-1] = 0.0
-        if isinstance(codec, CategoryCodec) and isinstance(next(iter(codec.categories_), 0), tuple):
-            complete = [c for c in codec.categories_ if not any(v is None or v != v for v in c)]
+        if i in combined:
+            complete = [c for c in codec.categories_ if not any(map(_is_missing, c))]
             if complete:
                 share = share * codec.limit(Accepted(complete)).share
         if not share.all() and share.any():

@@ -256,9 +256,9 @@ class QuantileCodec(NumberCodec):
     # Conditions
 
     def limit(self, accepted: Accepted) -> Limit:
-        self.check_accepted(accepted)
         ranges = [self._closed(*one) for one in accepted.ranges]
         ranges += [(value, value) for value in accepted.values]
+        ranges = [(low, high) for low, high in ranges if self._low <= low <= high <= self._high]
         parts = [self._segments(*one) for one in merged_ranges(ranges)]
         segments = np.concatenate([np.empty((5, 0)), *parts], axis=1)
         segments = segments[:, np.lexsort((segments[1], segments[0]))]
@@ -291,12 +291,41 @@ class QuantileCodec(NumberCodec):
         high = np.maximum.reduceat(self.high_ - inwards, first)
         return self.rounded(low), self.rounded(high)
 
+    @property
+    def ends(self) -> tuple[float, float]:
+        low, high = self.bounds_of_bins()
+        return float(low.min()), float(high.max())
+
+    def pieces(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return the cells in ascending order, cut where a single value lies within another cell.
+
+        Returns
+        -------
+        cells : int ndarray of shape (n_pieces,)
+        start, stop : ndarray of shape (n_pieces,)
+            The part of the cell that a piece is, in [0, 1].
+        """
+        length = np.where(self.low_ < self.high_, self.high_ - self.low_, 1.0)
+        singles = self.low_[self.low_ == self.high_]
+        cut = (singles > self.low_[:, None]) & (singles < self.high_[:, None])
+        cells, which = np.nonzero(cut)
+        at = (singles[which] - self.low_[cells]) / length[cells]
+        n_cells = len(length)
+        owner = np.concatenate([np.arange(n_cells), cells])
+        start = np.concatenate([np.zeros(n_cells), at])
+        order = np.lexsort((start, owner))
+        owner, start = owner[order], start[order]
+        stop = np.where(np.diff(owner, append=-1) == 0, np.roll(start, -1), 1.0)
+        middle = self.low_[owner] + (start + stop) / 2 * (self.high_ - self.low_)[owner]
+        ascending = np.argsort(middle, kind="stable")
+        return owner[ascending], start[ascending], stop[ascending]
+
     def rounded(self, x: np.ndarray) -> np.ndarray:
         """Return numbers on the column's grid, if it has one."""
         return x if self.decimals_ is None else self._grid.round(x)
 
     def _closed(self, low: float, high: float, closed: str) -> tuple[float, float]:
-        """Return the smallest and the largest number that a range holds."""
+        """Return the smallest and the largest number of a range; if it has none, low > high."""
         from_low = closed in ("left", "both") or low < self._low
         to_high = closed in ("right", "both") or high > self._high
         low, high = max(low, self._low), min(high, self._high)
@@ -309,8 +338,6 @@ class QuantileCodec(NumberCodec):
                 smallest = self._grid.round(np.array([low + self._grid.step]))[0]
             if largest > high or not to_high:
                 largest = self._grid.round(np.array([largest - self._grid.step]))[0]
-        if smallest > largest:
-            raise ValueError(f"no number of the column is between {low:g} and {high:g}")
         return float(smallest), float(largest)
 
     def _segments(self, low: float, high: float) -> np.ndarray:
@@ -360,6 +387,10 @@ class QuantileCodec(NumberCodec):
         last = np.searchsorted(self.bins_, bins, side="right") - 1
         cell = np.clip(cell, first, last)
         within = np.clip((position - before[cell]) / share[cell], 0, 1)
+        return np.where(absent, np.nan, self.numbers_at(cell, within))
+
+    def numbers_at(self, cell: np.ndarray, within: np.ndarray) -> np.ndarray:
+        """Return the numbers at places in [0, 1] of cells, on the column's grid, if it has one."""
         low, high = self.low_[cell], self.high_[cell]
         x = low * (1 - within) + high * within
         x = np.clip(x, low, high)
@@ -369,8 +400,7 @@ class QuantileCodec(NumberCodec):
             half = np.where(high > low, self._grid.step / 2, 0)
             x = np.clip(self._grid.round(x), low + half, high - half)
             x = self._grid.round(x)
-        x = np.where(low == high, low, x)
-        return np.where(absent, np.nan, x)
+        return np.where(low == high, low, x)
 
 
 def _without_noise(x: np.ndarray, length: np.ndarray) -> np.ndarray:

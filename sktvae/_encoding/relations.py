@@ -212,7 +212,9 @@ class FixedCombinations(Relation):
         return pd.Series(as_objects(zip(*cells, strict=True)))
 
     def decode(self, encoded: Any, sources: list) -> list:
-        columns = list(zip(*encoded, strict=True)) or [()] * len(self._is_numeric)
+        unknown = (None,) * len(self._is_numeric)  # in a partial table
+        rows = [unknown if row is None else row for row in encoded]
+        columns = list(zip(*rows, strict=True)) or [()] * len(self._is_numeric)
         plain = [as_objects(values) for values in columns]
         return [
             values.astype(float) if is_numeric else values

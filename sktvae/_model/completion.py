@@ -19,14 +19,13 @@ from torch import Generator, Tensor
 
 from sktvae._model.autoregressive import AutoregressiveDecoder, AutoregressiveWalk
 from sktvae._model.drawing import drawn_values
-from sktvae._model.layout import Batch
+from sktvae._model.layout import Batch, row_blocks
 from sktvae._model.likelihoods import draw_code, uniforms
 
 # Rows that go through the variables in one order, and the number of orders in a call.
 _FEWEST_ROWS, _MOST_ROWS, _MOST_ORDERS = 16, 512, 32
 # Draws of the limited variables among which each row chooses.
 _N_CANDIDATES = 32
-_LEAST_SHARE = 1e-30  # in place of zero, so that logarithms stay finite
 
 
 class Completed(NamedTuple):
@@ -131,7 +130,7 @@ def draw_variable(
 ) -> Tensor:
     """Draw a variable within its limits; return the log-probability of these, (B,)."""
     log_mass = walk.state.new_zeros(len(walk.state))
-    log_share = None if share is None else share.clamp(min=_LEAST_SHARE).log()
+    log_share = None if share is None else share.log()
     drawn = None  # the code of the head before
     for depth, j in enumerate(heads):
         if not walk.layout.is_categorical(j):
@@ -201,9 +200,13 @@ def log_probabilities(decoder: AutoregressiveDecoder, known: Batch, first: int) 
 def log_prob_of_known(
     decoder: AutoregressiveDecoder, known: Batch, host_generator: Generator
 ) -> Tensor:
-    """The log-probability of what is recorded in each row, (B,)."""
-    orders = decoder.random_orders(known.n_rows, host_generator)
-    return decoder.log_prob(_no_latent(decoder, known), known, orders.to(known.codes.device))
+    """The log-probability of what is recorded in each row, (B,), in random orders."""
+    parts = []
+    for block in row_blocks(known.n_rows, _MOST_ROWS):
+        rows = known.rows(block)
+        orders = decoder.random_orders(rows.n_rows, host_generator).to(rows.codes.device)
+        parts.append(decoder.log_prob(_no_latent(decoder, rows), rows, orders))
+    return torch.cat(parts)
 
 
 @torch.no_grad()
@@ -227,17 +230,31 @@ def log_independent(
     """
     assert known.recorded is not None
     total = decoder.sigma.new_zeros(known.n_rows)
-    nothing = known._replace(recorded=torch.zeros_like(known.recorded))
+    nothing = known.rows(slice(1))
+    nothing = nothing._replace(recorded=torch.zeros_like(nothing.recorded))
     for place, heads in zip(decoder.place.tolist(), decoder.variables, strict=True):
         if known.recorded[:, place].any():
-            alone = torch.zeros_like(known.recorded)
-            alone[:, place] = known.recorded[:, place]
-            one = known._replace(recorded=alone)
-            total += decoder.log_prob(_no_latent(decoder, one), one)
+            total += _log_marginal(decoder, known, place, heads)
         if heads[0] in limits:
-            marginal = log_probabilities(decoder, nothing.rows(slice(1)), heads[0])[0].exp()
-            total += (marginal * limits[heads[0]]).sum().clamp(min=_LEAST_SHARE).log()
+            marginal = log_probabilities(decoder, nothing, heads[0])[0].exp()
+            total += (marginal * limits[heads[0]]).sum().log()
     return total
+
+
+def _log_marginal(
+    decoder: AutoregressiveDecoder, known: Batch, place: int, heads: list[int]
+) -> Tensor:
+    """The log-probability of one variable where it is recorded, if nothing else is, (B,)."""
+    alone = torch.zeros_like(known.recorded)
+    alone[:, place] = known.recorded[:, place]
+    rows = known._replace(recorded=alone)
+    if not all(map(decoder.layout.is_categorical, heads)):
+        return decoder.log_prob(_no_latent(decoder, rows), rows)
+    marginal = log_probabilities(decoder, rows.rows(slice(1)), heads[0])[0]
+    codes = (
+        known.codes[:, decoder.layout.slot[j]].long() - decoder.layout.span(j).start for j in heads
+    )
+    return torch.where(alone[:, place], marginal[tuple(codes)], 0.0)
 
 
 def _no_latent(decoder: AutoregressiveDecoder, rows: Batch) -> Tensor:

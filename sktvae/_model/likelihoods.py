@@ -100,8 +100,10 @@ def uniforms(n: int, generator: Generator, stratified: bool = False) -> Tensor:
 def draw_code(logits: Tensor, u: Tensor) -> Tensor:
     """The code that a uniform number selects from each softmax: (B, n), (B, 1) -> int64 (B,)."""
     cumulative = torch.softmax(logits, dim=1).cumsum_(1)
-    codes = torch.searchsorted(cumulative, u * cumulative[:, -1:], right=True)[:, 0]
-    return codes.clamp_(max=logits.shape[1] - 1)
+    total = cumulative[:, -1:]
+    # Below the total even after rounding, so that a code of probability zero is never drawn.
+    target = torch.minimum(u * total, total * (1 - torch.finfo(total.dtype).eps))
+    return torch.searchsorted(cumulative, target, right=True)[:, 0]
 
 
 def draw_value(mean: Tensor, sigma: Tensor, generator: Generator) -> Tensor:

@@ -72,6 +72,15 @@ class ArrowTable:
             schema = schema.remove(i)
         return ArrowTable(schema.serialize().to_pybytes())
 
+    def with_booleans(self, names: list) -> ArrowTable:
+        """Return the container of the same table with columns of booleans after the others."""
+        import pyarrow as pa
+
+        schema = pa.ipc.read_schema(pa.py_buffer(self.schema))
+        for name in names:
+            schema = schema.append(pa.field(name, pa.bool_()))
+        return ArrowTable(schema.serialize().to_pybytes())
+
 
 @dataclass(frozen=True)
 class ArrowStorage(Storage):

@@ -7,7 +7,7 @@ with skops.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -48,6 +48,10 @@ class PandasTable:
         """Return the container of the same table without some columns."""
         return self
 
+    def with_booleans(self, names: list) -> PandasTable:
+        """Return the container of the same table with columns of booleans after the others."""
+        return self if self.labels_dtype == "str" else replace(self, labels_dtype="object")
+
 
 @dataclass(frozen=True)
 class ArrayTable:
@@ -71,6 +75,10 @@ class ArrayTable:
     def without(self, positions: tuple[int, ...]) -> ArrayTable:
         """Return the container of the same table without some columns."""
         return self
+
+    def with_booleans(self, names: list) -> ArrayTable:
+        """Return the container of the same table with columns of booleans after the others."""
+        return self if np.dtype(self.dtype).kind in "biufO" else ArrayTable("O")
 
 
 def as_frame(X: Any) -> tuple[pd.DataFrame, Any]:
@@ -103,6 +111,19 @@ def as_frame(X: Any) -> tuple[pd.DataFrame, Any]:
             "required."
         )
     return frame, container
+
+
+def missing_cells(frame: pd.DataFrame) -> np.ndarray:
+    """Return which cells of a table have no value: bool, (n_rows, n_columns).
+
+    NaN counts as missing, also in pandas' nullable and Arrow columns of floats, where it is not NA.
+    """
+    absent = frame.isna().to_numpy(copy=True)
+    for i, dtype in enumerate(frame.dtypes):
+        if not isinstance(dtype, np.dtype) and pd.api.types.is_float_dtype(dtype):
+            values = frame.iloc[:, i].to_numpy(dtype=float, na_value=np.nan)
+            absent[:, i] = np.isnan(values)
+    return absent
 
 
 def _from_array(X: Any) -> tuple[pd.DataFrame, ArrayTable]:

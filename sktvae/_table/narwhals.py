@@ -65,6 +65,11 @@ class NarwhalsTable:
         dtypes, has_null = (tuple(v[i] for i in kept) for v in (self.dtypes, self.has_null))
         return NarwhalsTable(self.backend, dtypes, has_null)
 
+    def with_booleans(self, names: list) -> NarwhalsTable:
+        """Return the container of the same table with columns of booleans after the others."""
+        dtypes = self.dtypes + (("Boolean", ()),) * len(names)
+        return NarwhalsTable(self.backend, dtypes, self.has_null + (True,) * len(names))
+
 
 def is_narwhals(X: Any) -> bool:
     """Whether narwhals can read `X`.

@@ -60,6 +60,9 @@ def calibrate_any_order_(
     As `calibrate_`, but a variable has different places in different orders, so that all biases
     are shifted at once after each round of draws.
 
+    A variable that is not recorded in all rows is left as it is: where it is recorded, it may be
+    distributed differently than in all rows, which is what is drawn.
+
     Parameters
     ----------
     vae : VAE
@@ -77,22 +80,22 @@ def calibrate_any_order_(
     if not vae.layout.n_codes:
         return
     frequency = frequencies(batches, vae.layout)
+    is_complete = _always_recorded(batches, vae.layout)
     z = torch.zeros(max_rows, 0, device=generator.device)
     for _ in range(n_rounds):
-        orders = vae.decoder.random_orders(max_rows, host_generator).to(generator.device)
+        orders = vae.decoder.random_orders(max_rows, host_generator)
+        assert orders is not None
+        orders = orders.to(generator.device)
         drawn = torch.stack([mean_frequency(vae.decoder, z, order, generator) for order in orders])
-        vae.decoder.shift_biases_(ratio_shift(frequency, drawn.mean(dim=0)))
+        shift = ratio_shift(frequency, drawn.mean(dim=0))
+        vae.decoder.shift_biases_(torch.where(is_complete, shift, 0.0))
 
 
 def frequencies(batches: Sequence[Batch], layout: Layout) -> Tensor:
     """Relative, weighted frequency of each category in its head, (K,), where it is recorded."""
     device = batches[0].codes.device
     counts = torch.zeros(layout.n_codes, device=device, dtype=torch.double)
-    owner = torch.tensor(
-        [i for i, heads in enumerate(layout.variables) for j in heads if layout.is_categorical(j)],
-        device=device,
-        dtype=torch.long,
-    )
+    owner = _owners(layout, device)
     for batch in batches:
         weight = torch.ones(batch.n_rows, device=device) if batch.weight is None else batch.weight
         repeated = weight.double()[:, None].expand(batch.codes.shape)
@@ -103,3 +106,21 @@ def frequencies(batches: Sequence[Batch], layout: Layout) -> Tensor:
         )
     totals = [n.sum().clamp(min=1e-12).expand(len(n)) for n in counts.split(layout.sizes)]
     return (counts / torch.cat(totals)).float()
+
+
+def _owners(layout: Layout, device: torch.device) -> Tensor:
+    """The variable of each categorical head, (C,)."""
+    is_code = layout.is_categorical
+    owner = [i for i, heads in enumerate(layout.variables) for j in heads if is_code(j)]
+    return torch.tensor(owner, device=device, dtype=torch.long)
+
+
+def _always_recorded(batches: Sequence[Batch], layout: Layout) -> Tensor:
+    """Whether the variable of each category is recorded in all rows, (K,)."""
+    device = batches[0].codes.device
+    complete = torch.ones(len(layout.variables), device=device, dtype=torch.bool)
+    for batch in batches:
+        if batch.recorded is not None:
+            complete &= batch.recorded.all(dim=0)
+    sizes = torch.tensor(layout.sizes, device=device)
+    return complete[_owners(layout, device)].repeat_interleave(sizes)

@@ -135,11 +135,21 @@ def train(
     del optimizer, best
     if plan.calibrate:
         batches = [training] if validation is None else [training, validation]
-        if plan.any_order:
-            calibrate_any_order_(vae, batches, generator, host_generator)
-        else:
-            calibrate_(vae, batches, generator)
+        _calibrate_(vae, plan, batches, generator, host_generator)
     return Trained(monitor.history, turn.epoch, best_epoch, interrupted)
+
+
+def _calibrate_(
+    vae: VAE,
+    plan: TrainingPlan,
+    batches: list[Batch],
+    generator: Generator,
+    host_generator: Generator,
+) -> None:
+    if plan.any_order:
+        calibrate_any_order_(vae, batches, generator, host_generator)
+    else:
+        calibrate_(vae, batches, generator)
 
 
 def _progress(n_epochs: int, verbose: bool) -> tqdm:

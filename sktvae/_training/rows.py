@@ -86,14 +86,12 @@ class ResidentRows:
                 yield Turn(shuffled.rows(rows), order, epoch, 1 / n_steps, check)
 
     def _order(self, n_rows: int) -> Tensor | None:
+        order = None
         if self.any_order:
             order = self.decoder.random_orders(n_rows, self.host_generator)
-        elif not self.random_orders:
-            return None
-        elif torch.rand((), generator=self.host_generator).item() >= self.random_orders:
-            return None
-        else:
-            order = self.decoder.random_order(self.host_generator)
+        elif self.random_orders:
+            is_random = torch.rand((), generator=self.host_generator).item() < self.random_orders
+            order = self.decoder.random_order(self.host_generator) if is_random else None
         return None if order is None else order.to(self.generator.device, non_blocking=True)
 
 

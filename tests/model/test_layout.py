@@ -42,13 +42,15 @@ def test_codes_rest_in_the_smallest_dtype_that_holds_them(sizes, dtype):
 
 
 def test_slices_are_views_and_selections_are_copies():
-    batch = Batch(torch.arange(10).reshape(5, 2), torch.zeros(5, 1), torch.arange(5.0))
+    recorded = torch.eye(5, 2, dtype=torch.bool)
+    batch = Batch(torch.arange(10).reshape(5, 2), torch.zeros(5, 1), torch.arange(5.0), recorded)
     part = batch.rows(slice(1, 3))
     assert all(
         a.data_ptr() == b[1].data_ptr() and len(a) == 2 for a, b in zip(part, batch, strict=True)
     )
     taken = batch.take(torch.tensor([4, 0]))
     assert taken.codes.tolist() == [[8, 9], [0, 1]] and taken.weight.tolist() == [4, 0]
+    assert taken.recorded.tolist() == [[False, False], [True, False]]
     assert batch._replace(weight=None).rows(slice(2)).weight is None
     assert batch.to("cpu").n_rows == 5
 

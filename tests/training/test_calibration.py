@@ -5,7 +5,7 @@ import torch
 from sktvae._heads import Categorical, Gaussian
 from sktvae._model.layout import Layout
 from sktvae._model.vae import VAE
-from sktvae._training.calibration import calibrate_, frequencies
+from sktvae._training.calibration import calibrate_, calibrate_any_order_, frequencies
 from tests.training.conftest import fit
 
 
@@ -45,15 +45,34 @@ def test_frequencies_count_weights(parts):
     batch = layout.to_batch(columns)
     weighted = batch._replace(weight=(times / times.double().mean()).float())
     split = [weighted.rows(slice(i, None, parts)) for i in range(parts)]
-    found = frequencies(split, layout.n_codes)
-    expected = frequencies([batch.take(torch.repeat_interleave(times))], layout.n_codes)
+    found = frequencies(split, layout)
+    expected = frequencies([batch.take(torch.repeat_interleave(times))], layout)
     torch.testing.assert_close(found, expected)
     assert found[2] == 0 and found.dtype == torch.float32
     torch.testing.assert_close(found[:3].sum(), torch.ones(()))
-    assert (found - frequencies([batch], layout.n_codes)).abs().max() > 0.005
+    assert (found - frequencies([batch], layout)).abs().max() > 0.005
 
 
 def test_numbers_alone_need_no_calibration(decoder):
     vae = VAE([Gaussian()], 2, (8,), (8,), decoder)
     batch = vae.layout.to_batch([np.zeros(10)])
     calibrate_(vae, [batch], torch.Generator())
+
+
+def test_variables_that_are_not_always_recorded_are_left_as_they_are():
+    """Their frequency where they are recorded need not be that in all rows."""
+    heads = [Categorical(3), Categorical(4), Categorical(2, refines=True), Categorical(2)]
+    vae = VAE(heads, 0, (), (8,), "autoregressive")
+    rng = np.random.default_rng(0)
+    batch = vae.layout.to_batch([rng.integers(0, head.n_categories, 90) for head in heads])
+    recorded = torch.ones(90, 3, dtype=torch.bool)
+    recorded[5, 1] = False
+    before = vae.decoder.category_bias.clone()
+    generator = torch.Generator().manual_seed(0)
+    batches = [
+        batch._replace(recorded=torch.ones_like(recorded)),
+        batch._replace(recorded=recorded),
+    ]
+    calibrate_any_order_(vae, batches, generator, generator, max_rows=64)
+    changed = vae.decoder.category_bias != before
+    assert changed.tolist() == [True] * 3 + [False] * 6 + [True] * 2

@@ -28,7 +28,8 @@ def test_the_gap_shows_what_was_learned_by_heart():
 
 def test_each_check_covers_the_steps_since_the_last_one():
     vae = new_vae()
-    monitor = Monitor(vae, plan(), vae.layout.to_batch(data().T), None, torch.Generator())
+    batch = vae.layout.to_batch(data().T)
+    monitor = Monitor(vae, plan(), batch, None, torch.Generator(), torch.Generator())
     monitor.add(torch.tensor([1.0, 2.0, 3.0]), 10)
     monitor.add(torch.tensor([4.0, 2.0, 6.0]), 20)
     assert monitor.check(1) == 3
@@ -43,7 +44,7 @@ def test_the_scale_of_the_weights_of_validation_rows_does_not_matter():
     losses = []
     for weight in (None, torch.full((100,), 0.5), torch.arange(1.0, 101)):
         held, generator = batch._replace(weight=weight), torch.Generator().manual_seed(0)
-        monitor = Monitor(vae, plan(), batch, held, generator)
+        monitor = Monitor(vae, plan(), batch, held, generator, torch.Generator())
         monitor.add(torch.ones(3), 1)
         losses.append(monitor.check(1))
     np.testing.assert_allclose(losses[0], losses[1], rtol=1e-6)
