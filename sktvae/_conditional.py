@@ -52,7 +52,8 @@ class ConditionalMixin:
         strategy : {"draw", "mean", "median"}, default="draw"
             "draw": a draw from the conditional distribution, which keeps the variance and the
             correlations of the columns. "mean", "median": the conditional mean or median of numbers
-            and times, and the most probable category, each given the observed cells.
+            and times, and the most probable category, each given the observed cells; columns of a
+            relation are drawn.
         n_draws : int, default=None
             Return a list of as many tables, for multiple imputation [1]_. None returns one table.
         random_state : int, RandomState instance, Generator instance or None, default=None

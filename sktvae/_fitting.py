@@ -22,6 +22,7 @@ from sktvae._training.plan import (
     TrainingPlan,
     default_batch_size,
     default_dropout,
+    for_any_order,
     is_small,
 )
 from sktvae._warm_start import check_unchanged, comparable, continued
@@ -220,26 +221,27 @@ class FittingMixin:
         if batch_size == "auto":
             batch_size = default_batch_size(n_rows)
         if dropout == "auto":
-            has_dropout = any_order or self.decoder == "autoregressive"
+            # Random orders hide columns at random, which is enough.
+            has_dropout = self.decoder == "autoregressive" and not any_order
             dropout = default_dropout(n_rows) if has_dropout else 0.0
-        return TrainingPlan(
+        plan = TrainingPlan(
             epochs=epochs,
             batch_size=int(batch_size),
             learning_rate=self.learning_rate,
             l2scale=self.l2scale,
             weight_decay=self.weight_decay,
             loss_factor=self.loss_factor,
-            rate_floor=0.0 if any_order else self.rate_floor,
+            rate_floor=self.rate_floor,
             random_orders=self.random_orders,
-            any_order=any_order,
             dropout=float(dropout),
             smooth=is_small(n_rows),
             least_patience=LEAST_PATIENCE,
             average=self.average,
             calibrate=self.calibrate,
             n_iter_no_change=self.n_iter_no_change,
-            tol=self.tol / 2 if any_order else self.tol,  # it goes on learning slowly for long
+            tol=self.tol,
         )
+        return for_any_order(plan) if any_order else plan
 
     def _keep(
         self, encoder: TableEncoder, vae: VAE, trained: Trained, conditional: AnyOrder | None

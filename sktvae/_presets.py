@@ -20,4 +20,5 @@ XU2019: dict[str, Any] = {
     "batch_size": 500,
     "epochs": 300,
     "early_stopping": False,
+    "conditional": False,
 }

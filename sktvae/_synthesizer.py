@@ -344,7 +344,9 @@ class TVAESynthesizer(
               ``{"income": {">50K": 0.5, "<=50K": 0.5}}``.
 
             A table has one row per row that is wanted, and the columns that are known; each of its
-            cells is a condition, a missing one that the value is missing.
+            cells is a condition, a missing one that the value is missing. It may hold the extremes
+            of `fit`, which are not kept: a number beyond the range that is kept, by at most its
+            length, counts as the nearest end for the other columns, with a warning.
         random_state : int, RandomState instance, Generator instance or None, default=None
             The seed of this call. None uses the estimator's own `random_state`, so that with an
             int there every call returns the same rows.

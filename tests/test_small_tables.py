@@ -38,12 +38,14 @@ def test_the_refit_is_a_fit_to_all_rows():
 
 
 class InterruptedRefit(TVAESynthesizer):
-    """Ctrl-C is pressed in step `last` of the second network."""
+    """Ctrl-C is pressed in step `last` of the second VAE."""
 
     n_networks, last = 0, 1
 
-    def _new_vae(self, encoder, seed):
-        vae = super()._new_vae(encoder, seed)
+    def _new_network(self, encoder, seed, any_order):
+        vae = super()._new_network(encoder, seed, any_order)
+        if any_order:
+            return vae
         self.n_networks += 1
         if self.n_networks == 2:
             vae.__class__ = type("Interrupted", (Impatient,), {"last": self.last})
@@ -127,11 +129,13 @@ def test_dropout_keeps_noise_from_being_memorised(decoder):
 
 def test_the_plan_depends_on_the_number_of_rows():
     model = TVAESynthesizer()
-    plans = [model._plan(n, 10) for n in (300, 1000, 4999, 5000, 20_000, 500_000)]
+    plans = [model._plan(n, 10, any_order=False) for n in (300, 1000, 4999, 5000, 20_000, 500_000)]
     assert [p.smooth for p in plans] == [True] * 3 + [False] * 3
     rates = [p.dropout for p in plans]
     assert rates[:2] == [0.5, 0.5] and rates[4:] == [0, 0] and 0.5 > rates[2] > rates[3] > 0
-    assert TVAESynthesizer(decoder="independent")._plan(300, 10).dropout == 0
+    independent = TVAESynthesizer(decoder="independent")
+    assert independent._plan(300, 10, any_order=False).dropout == 0
+    assert independent._plan(300, 10, any_order=True).dropout == 0.5
     assert isinstance(plan(), TrainingPlan) and plan().dropout == 0
 
 

@@ -132,7 +132,6 @@ _CELL = object()  # in place of an option: the value of the cell
 def _columns_of(table: Any, schema: TableSchema) -> dict[int, pd.Series]:
     """Return the columns of a table of conditions by their positions in `fit`."""
     frame, _ = as_frame(table)
-    frame = frame.reset_index(drop=True)
     by_column: dict[int, pd.Series] = {}
     for k, name in enumerate(frame):
         i = schema.position(name)

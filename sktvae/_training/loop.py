@@ -92,7 +92,9 @@ def train(
     rows = ResidentRows(training, vae.decoder, plan, generator, host_generator)
     deviations = vae.decoder.deviations() if plan.smooth else {}
     frozen = {f"decoder.{name}": which for name, which in deviations.items()}
-    weights = FlatWeights(vae, plan.weight_decay, plan.average, frozen)
+    # A code that few rows have gets few gradients: decay would make the network forget it.
+    undecayed = {"decoder.embedding"} if plan.any_order else ()
+    weights = FlatWeights(vae, plan.weight_decay, plan.average, frozen, undecayed)
     optimizer = Adam(weights.vector, plan.learning_rate, plan.l2scale)
     steps_between_checks = rows.n_steps / rows.n_checks
     patience = max(plan.n_iter_no_change, math.ceil(plan.least_patience / steps_between_checks))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -32,6 +32,8 @@ class FlatWeights:
         Whether `kept` is a running average of the weights.
     frozen : dict of str to bool tensor, default=None
         By the names of parameters, the weights that stay as they are.
+    undecayed : collection of str, default=()
+        The names of further parameters that lose nothing.
 
     Attributes
     ----------
@@ -45,6 +47,7 @@ class FlatWeights:
         decay: float = 0.0,
         average: bool = False,
         frozen: dict[str, Tensor] | None = None,
+        undecayed: Collection[str] = (),
     ):
         parameters = dict(module.named_parameters())
         sizes = [p.numel() for p in parameters.values()]
@@ -60,7 +63,10 @@ class FlatWeights:
         for p, weight, gradient in views:
             p.data, p.grad = weight.view_as(p), gradient.view_as(p)
         decays = [
-            torch.full_like(p.detach().reshape(-1), p.ndim > 1 and not name.endswith("bias"))
+            torch.full_like(
+                p.detach().reshape(-1),
+                p.ndim > 1 and not name.endswith("bias") and name not in undecayed,
+            )
             for name, p in parameters.items()
         ]
         self._decay = decay * torch.cat(decays)

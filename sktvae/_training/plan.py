@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 # In steps: an epoch of a small table has only a few.
 LEAST_PATIENCE = 100
@@ -74,6 +74,23 @@ class TrainingPlan:
     smooth: bool = False
     least_patience: int = 0
     steps_per_check: int = 1000
+
+
+def for_any_order(plan: TrainingPlan) -> TrainingPlan:
+    """The plan of a network without a latent that learns any order.
+
+    It has as many tasks as there are sets of columns, so that it learns more slowly and goes on
+    learning for longer. With the full learning rate, or with much decay on a small table, it stops
+    before it has learned what rare categories tell about other columns.
+    """
+    return replace(
+        plan,
+        any_order=True,
+        rate_floor=0.0,
+        learning_rate=plan.learning_rate / 2,
+        weight_decay=plan.weight_decay / 5 if plan.smooth else plan.weight_decay,
+        tol=plan.tol / 2,
+    )
 
 
 def is_small(n_rows: int) -> bool:

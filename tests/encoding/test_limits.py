@@ -60,6 +60,7 @@ def some_conditions(codec, column):
     yield Accepted(ranges=[(a, c, "right"), (b, d, "left")])
     yield Accepted(ranges=[(-np.inf, b, "neither")], missing=codec.missing_)
     yield Accepted(ranges=[(d, np.inf, "left")])
+    yield Accepted(ranges=[(a, b, "both"), (a, c, "both"), (a, c, "left")])
     yield Accepted(ranges=[(-np.inf, np.inf, "neither")])
     if codec.decimals_ is not None:  # without decimals, a single number has no mass
         yield Accepted([a, c, d])

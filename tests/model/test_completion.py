@@ -442,7 +442,7 @@ def test_recorded_variables_are_as_likely_as_if_they_came_first():
         shown = [i for i in order.tolist() if row.recorded[0, vae.decoder.place[i]]]
         total = torch.zeros(())
         for position in range(len(shown)):
-            # The conditional of one variable, as the difference of two likelihoods of whole prefixes.
+            # The conditional of one variable, as a difference of likelihoods of prefixes.
             for prefix, sign in ((shown[: position + 1], 1), (shown[:position], -1)):
                 only = torch.zeros_like(row.recorded)
                 only[0, vae.decoder.place[prefix]] = True
