@@ -50,6 +50,7 @@ def small(**params):
         "decompress_dims": (16,),
         "epochs": 3,
         "batch_size": 100,
+        "conditional": False,
         "random_state": 0,
     }
     return TVAESynthesizer(**(quick | params))

@@ -39,7 +39,7 @@ def day(*date):
 
 def quick(**params):
     """A fit of a moment: most tests here hold for a network that has learned next to nothing."""
-    return small(**({"epochs": 2, "early_stopping": False} | params))
+    return small(**({"epochs": 2, "early_stopping": False, "conditional": True} | params))
 
 
 def all_kinds(n=500, seed=0):
@@ -802,7 +802,7 @@ def trained():
     text = rng.choice(["a", "b", "c"], 1500)
     X = pd.DataFrame({"text": text, "x": rng.normal(np.where(text == "b", 8, 0), 1).round(1)})
     X["flag"] = text == "b"
-    return small(epochs=20, early_stopping=False, weight_decay=0).fit(X)
+    return small(epochs=20, early_stopping=False, weight_decay=0, conditional=True).fit(X)
 
 
 def test_contradictions_are_said(trained):
@@ -919,7 +919,7 @@ def test_weights_count(kinds):
     with pytest.raises(ValueError, match="'b' is not among"):
         fitted.sample(3, conditions={"text": "b"})
     weight = np.r_[np.full(200, 9.0), np.ones(200)]
-    heavy = small(epochs=10, early_stopping=False).fit(X, sample_weight=weight)
+    heavy = small(epochs=10, early_stopping=False, conditional=True).fit(X, sample_weight=weight)
     proba = heavy.conditional_proba(X.head(2), "text")
     assert (proba["a"] > 0.8).all()
 

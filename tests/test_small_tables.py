@@ -28,11 +28,13 @@ def weights(model):
 def test_the_refit_is_a_fit_to_all_rows():
     """As many epochs as were best with rows held out, and no row held out any more."""
     table = noise_table(300)
-    model = TVAESynthesizer(epochs=40, random_state=0).fit(table)
+    model = TVAESynthesizer(epochs=40, conditional=False, random_state=0).fit(table)
     best = 1 + int(np.argmin(model.history_["validation_loss"]))
-    whole = TVAESynthesizer(epochs=best, early_stopping=False, random_state=0).fit(table)
+    whole = TVAESynthesizer(
+        epochs=best, early_stopping=False, conditional=False, random_state=0
+    ).fit(table)
     np.testing.assert_array_equal(weights(model), weights(whole))
-    without = TVAESynthesizer(epochs=40, refit=False, random_state=0).fit(table)
+    without = TVAESynthesizer(epochs=40, refit=False, conditional=False, random_state=0).fit(table)
     assert not np.array_equal(weights(model), weights(without))
     assert model.history_ == without.history_
 
@@ -60,14 +62,16 @@ def test_an_interrupted_refit_leaves_the_first_fit(last):
     with pytest.warns(UserWarning, match="interrupted"):
         model.fit(table)
     assert model.n_networks == 2
-    alone = TVAESynthesizer(epochs=10, refit=False, random_state=0).fit(table)
+    alone = TVAESynthesizer(epochs=10, refit=False, conditional=False, random_state=0).fit(table)
     np.testing.assert_array_equal(weights(model), weights(alone))
 
 
 def test_large_tables_are_not_fitted_twice():
     table = noise_table(5000)
     one, other = (
-        TVAESynthesizer(4, (8,), (8,), epochs=1, refit=refit, random_state=0).fit(table)
+        TVAESynthesizer(
+            4, (8,), (8,), epochs=1, refit=refit, conditional=False, random_state=0
+        ).fit(table)
         for refit in (True, False)
     )
     np.testing.assert_array_equal(weights(one), weights(other))
@@ -135,7 +139,6 @@ def test_the_plan_depends_on_the_number_of_rows():
     assert rates[:2] == [0.5, 0.5] and rates[4:] == [0, 0] and 0.5 > rates[2] > rates[3] > 0
     independent = TVAESynthesizer(decoder="independent")
     assert independent._plan(300, 10, any_order=False).dropout == 0
-    assert independent._plan(300, 10, any_order=True).dropout == 0.5
     assert isinstance(plan(), TrainingPlan) and plan().dropout == 0
 
 

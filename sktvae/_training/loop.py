@@ -90,11 +90,7 @@ def train(
     """
     monitor = Monitor(vae, plan, training, validation, generator, host_generator)
     rows = ResidentRows(training, vae.decoder, plan, generator, host_generator)
-    deviations = vae.decoder.deviations() if plan.smooth else {}
-    frozen = {f"decoder.{name}": which for name, which in deviations.items()}
-    # A code that few rows have gets few gradients: decay would make the network forget it.
-    undecayed = {"decoder.embedding"} if plan.any_order else ()
-    weights = FlatWeights(vae, plan.weight_decay, plan.average, frozen, undecayed)
+    weights = _flat_weights(vae, plan)
     optimizer = Adam(weights.vector, plan.learning_rate, plan.l2scale)
     steps_between_checks = rows.n_steps / rows.n_checks
     patience = max(plan.n_iter_no_change, math.ceil(plan.least_patience / steps_between_checks))
@@ -139,6 +135,14 @@ def train(
         batches = [training] if validation is None else [training, validation]
         _calibrate_(vae, plan, batches, generator, host_generator)
     return Trained(monitor.history, turn.epoch, best_epoch, interrupted)
+
+
+def _flat_weights(vae: VAE, plan: TrainingPlan) -> FlatWeights:
+    deviations = vae.decoder.deviations() if plan.smooth else {}
+    frozen = {f"decoder.{name}": which for name, which in deviations.items()}
+    # A code that few rows have gets few gradients: decay would make the network forget it.
+    undecayed = {"decoder.embedding"} if plan.any_order else ()
+    return FlatWeights(vae, plan.weight_decay, plan.average, frozen, undecayed)
 
 
 def _calibrate_(

@@ -283,7 +283,15 @@ def _decimals(value):
 @given(frames(), st.integers(0, 1000))
 def test_samples_look_like_the_table(X, seed):
     synthesizer = TVAESynthesizer(
-        2, (4,), (4,), epochs=1, batch_size=30, calibrate=False, min_samples=1, random_state=seed
+        2,
+        (4,),
+        (4,),
+        epochs=1,
+        batch_size=30,
+        calibrate=False,
+        min_samples=1,
+        conditional=False,
+        random_state=seed,
     ).fit(X)
     assert_looks_like(synthesizer.sample(20), X)
     assert np.isfinite(synthesizer.transform(X)).all()
@@ -339,7 +347,7 @@ def test_polars_is_sampled_as_polars():
             "text": rng.choice(["a", "b"], n),
         }
     ).with_columns(pl.when(pl.col("number") > 1).then(None).otherwise(pl.col("text")).alias("text"))
-    synthesizer = TVAESynthesizer(2, (8,), (8,), epochs=2, random_state=0).fit(X)
+    synthesizer = TVAESynthesizer(2, (8,), (8,), epochs=2, conditional=False, random_state=0).fit(X)
     rows = synthesizer.sample(50)
     assert isinstance(rows, pl.DataFrame) and rows.schema == X.schema and len(rows) == 50
     assert list(synthesizer.feature_names_in_) == X.columns
@@ -377,7 +385,9 @@ def test_keys_are_recognised_and_fresh():
     X = keyed()
     keys = ["row", "customer", "uuid", "name"]
     with pytest.warns(UserWarning, match="keys, from which nothing can be learned") as caught:
-        synthesizer = TVAESynthesizer(2, (8,), (8,), epochs=1, random_state=0).fit(X)
+        synthesizer = TVAESynthesizer(
+            2, (8,), (8,), epochs=1, conditional=False, random_state=0
+        ).fit(X)
     (warning,) = caught
     text = str(warning.message)
     assert [name for name in X if repr(name) in text.split(" have ")[0]] == keys
@@ -386,7 +396,7 @@ def test_keys_are_recognised_and_fresh():
     advised = re.search(r"TableEncoder\(\[.*?\]\)\]\)", text)[0]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        TVAESynthesizer(epochs=1, encoder=eval(advised)).fit(X)
+        TVAESynthesizer(epochs=1, conditional=False, encoder=eval(advised)).fit(X)
     rows = synthesizer.sample(200)
     for name in ("row", "customer", "uuid", "name"):
         assert rows[name].is_unique and not rows[name].isin(X[name]).any()
@@ -437,7 +447,9 @@ def test_a_rare_value_can_be_kept_from_coming_back():
     X = pd.DataFrame({"job": ["clerk"] * 60 + ["cook"] * 60 + ["pope"], "n": np.arange(121) % 7})
     codec = CategoryCodec(min_frequency=5, infrequent_label="other")
     encoder = TableEncoder([("job", codec, ["job"])])
-    synthesizer = TVAESynthesizer(2, (8,), (8,), epochs=2, encoder=encoder, random_state=0).fit(X)
+    synthesizer = TVAESynthesizer(
+        2, (8,), (8,), epochs=2, encoder=encoder, conditional=False, random_state=0
+    ).fit(X)
     assert set(synthesizer.sample(5000)["job"]) == {"clerk", "cook", "other"}
     assert b"pope" not in pickle.dumps(synthesizer)
     with pytest.raises(ValueError, match=r"'n' is int64 and cannot hold infrequent_label='other'"):
@@ -454,7 +466,7 @@ def test_missingness_that_depends_on_another_column():
     X.loc[site == "B", "chol"] = np.nan
     X.loc[(site == "C") & (rng.random(n) < 0.5), "chol"] = np.nan
     X.loc[X["chol"] > 220, "thal"] = None
-    rows = TVAESynthesizer(random_state=0).fit(X).sample(20_000)
+    rows = TVAESynthesizer(conditional=False, random_state=0).fit(X).sample(20_000)
     for name in ("chol", "thal"):
         assert abs(rows[name].isna().mean() - X[name].isna().mean()) < 0.02
         for of in "ABC":
@@ -488,7 +500,9 @@ def test_models_of_odd_tables_are_saved():
     codecs = [("key", KeyCodec(), ["key"]), ("none", "drop", ["gone"])]
     encoder = TableEncoder(codecs, relations=[LessEqual("low", "high")])
     for table, how in ((X, encoder), (frame, None)):
-        synthesizer = TVAESynthesizer(2, (4,), (4,), epochs=1, encoder=how, random_state=0)
+        synthesizer = TVAESynthesizer(
+            2, (4,), (4,), epochs=1, encoder=how, conditional=False, random_state=0
+        )
         saved = skops.io.dumps(synthesizer.fit(table))
         unknown = skops.io.get_untrusted_types(data=saved)
         assert all(name.startswith("sktvae.") for name in unknown), unknown
