@@ -208,7 +208,9 @@ def _likelihoods(model, rows):
         nll["the table's order"].append(-network.decoder.log_prob(z, part))
         nll["random orders"].append(-network.decoder.log_prob(z, part, orders))
     density = encoded.log_density.mean()
-    found = {name: round(float(torch.cat(parts).mean() - density), 3) for name, parts in nll.items()}
+    found = {
+        name: round(float(torch.cat(parts).mean() - density), 3) for name, parts in nll.items()
+    }
     bound = model.score_samples(rows)
     return {**found, "VAE, bound of eight draws": round(-float(bound.mean()), 3)}
 

@@ -3,10 +3,14 @@
     OMP_NUM_THREADS=1 python benchmarks/imputation.py run DATA_DIR WORK_DIR [--peers PYTHON]
         [--tables adult default magic beijing titanic] [--rows 2000] [--rules mcar mar] [--seed 0]
 
-PYTHON is that of an environment of its own with `pip install miceforest MissForest tqdm scikit-learn "lightgbm==4.5.0" "pandas<3"`. Of each table
-a sample of rows is taken and a fifth of its cells removed: completely at random (mcar), or with a
-probability that rises with the rank of a column that stays complete (mar). Each method is given the
-table with holes, and fills it once with its best guess and, if it draws, ten times.
+PYTHON is that of an environment of its own, in which to
+
+    pip install miceforest MissForest tqdm scikit-learn "lightgbm==4.5.0" "pandas<3"
+
+Of each table a sample of rows is taken and a fifth of its cells removed: completely at random
+(mcar), or with a probability that rises with the rank of a column that stays complete (mar). Each
+method is given the table with holes, and fills it once with its best guess and, if it draws, ten
+times.
 
 Printed for each method:
     accuracy    share of the removed categories that the best guess finds
@@ -213,8 +217,10 @@ def fill(method, folder, seed):
     start = time.perf_counter()
     best, draws = how(method, table, about["categories"], seed)
     seconds = time.perf_counter() - start
-    pd.to_pickle([t.astype({c: str for c in about["categories"]}) for t in [best, *draws]],
-                 folder / f"{method}.pickle")
+    pd.to_pickle(
+        [t.astype({c: str for c in about["categories"]}) for t in [best, *draws]],
+        folder / f"{method}.pickle",
+    )
     (folder / f"{method}.json").write_text(json.dumps(seconds))
 
 

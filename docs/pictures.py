@@ -43,7 +43,8 @@ def conditions():
         old = {"age": pd.Interval(65, 90, closed="left"), "smoker": smoker}
         drawn = model.sample(5_000, conditions=old)["pressure"]
         true = truth.loc[(truth["age"] >= 65) & (truth["smoker"] == smoker), "pressure"]
-        ax.hist(drawn, edges, density=True, alpha=0.35, color=colour, label=f"drawn, smoker: {smoker}")
+        label = f"drawn, smoker: {smoker}"
+        ax.hist(drawn, edges, density=True, alpha=0.35, color=colour, label=label)
         height, _ = np.histogram(true, edges, density=True)
         ax.plot(edges[:-1] + 1, height, style, color=colour, lw=2, label=f"true, smoker: {smoker}")
     ax.set(xlabel="blood pressure at 65 or more years", ylabel="density")
@@ -62,7 +63,12 @@ def imputation():
         filled = imputer.set_params(strategy=strategy).transform(holes)
         ax.scatter(holes["age"], holes["pressure"], s=6, color=GREY, label="known")
         ax.scatter(
-            table["age"][hole], filled["pressure"][hole], s=10, marker="x", lw=0.8, color=BLUE,
+            table["age"][hole],
+            filled["pressure"][hole],
+            s=10,
+            marker="x",
+            lw=0.8,
+            color=BLUE,
             label=f'filled, strategy="{strategy}"',
         )
         ax.set_xlabel("age")
@@ -79,7 +85,11 @@ def anomalies():
     figure, ax = plt.subplots(figsize=(6.4, 3.4))
     shown = ax.scatter(table["age"], table["pressure"], c=scores, s=8, cmap="cividis")
     ax.scatter(
-        table["age"][low], table["pressure"][low], s=60, facecolors="none", edgecolors="black",
+        table["age"][low],
+        table["pressure"][low],
+        s=60,
+        facecolors="none",
+        edgecolors="black",
         label="the least likely hundredth",
     )
     figure.colorbar(shown, label="score_samples (nats)")
@@ -97,7 +107,9 @@ def oversampling():
     new = X.iloc[len(table) :].sample(300, random_state=0)
     figure, ax = plt.subplots(figsize=(6.4, 3.4))
     ax.scatter(table["age"][~ill], table["pressure"][~ill], s=5, color=GREY, label="well")
-    ax.scatter(new["age"], new["pressure"], s=12, marker="x", lw=0.8, color=BLUE, label="ill, drawn")
+    ax.scatter(
+        new["age"], new["pressure"], s=12, marker="x", lw=0.8, color=BLUE, label="ill, drawn"
+    )
     ax.scatter(table["age"][ill], table["pressure"][ill], s=14, color=ORANGE, label="ill, real")
     ax.set(xlabel="age", ylabel="blood pressure")
     ax.legend(frameon=False, fontsize=8)

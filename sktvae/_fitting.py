@@ -132,11 +132,14 @@ class FittingMixin:
         vae = self._new_network(encoder, seeds[0], any_order)
         training, validation = self._split(rows, seeds[1])
         trained = self._train(vae, training, validation, seeds[2:], self.epochs, any_order)
-        if self.refit and validation is not None and is_small(rows.n_rows):
+        must_refit = self.refit and validation is not None and is_small(rows.n_rows)
+        if must_refit and not trained.interrupted:
             again = self._new_network(encoder, seeds[0], any_order)
             epochs = trained.best_epoch
-            if not trained.interrupted and self._refit(again, rows, seeds[2:], epochs, any_order):
+            if self._refit(again, rows, seeds[2:], epochs, any_order):
                 vae = again
+            else:
+                trained = trained._replace(interrupted=True)
         return vae, trained
 
     def _fit_conditional(
