@@ -7,8 +7,9 @@
 several orders of the columns, and draws 50,000 rows for each of twelve conditions on one, two and
 four columns: values, ranges and lists. The truth is what five million rows of the network hold, of
 those that satisfy the condition. Printed is the total variation between the two for each column
-that is not known (numbers cut at their deciles): the mean and the largest over columns, beside the
-mean that as many draws from the truth would have.
+that is not known (numbers cut at their deciles): the mean and the largest over columns. Beside
+them is the mean that the rows of the fitted table have which satisfy the condition, and the mean
+that as many draws from the truth would have.
 
 `adult` needs the yardstick (`fidelity.py`) and its splits. Rows are drawn with the condition that
 the income is above 50,000, with a rare country, for women who are executives, for people from
@@ -122,11 +123,12 @@ def truth(n_orders, seed):
             assert satisfies(drawn, condition).all()
             unknown = [name for name in rows if not isinstance(condition.get(name), str)]
             mean, largest, chance = distance(drawn[unknown], true[unknown])
+            fitted, _, _ = distance(rows[satisfies(rows, condition)][unknown], true[unknown])
             everywhere.append((mean, largest))
             stated = {k: str(v) for k, v in condition.items()}
             print(
                 f"  P={len(true) / N_TRUE:.3f}  TV mean {mean:.4f}  max {largest:.4f}  "
-                f"(chance {chance:.4f})  {stated}",
+                f"(table {fitted:.4f}, chance {chance:.4f})  {stated}",
                 flush=True,
             )
         mean, largest = np.array(everywhere).T
