@@ -14,7 +14,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.metaestimators import _BaseComposition
 from sklearn.utils.validation import check_is_fitted
 
-from sktvae._encoding.codec import Codec, NumberCodec, stack_heads
+from sktvae._encoding.codec import Codec, stack_heads
 from sktvae._encoding.columns import (
     EncodedTable,
     PlainColumns,
@@ -25,6 +25,7 @@ from sktvae._encoding.columns import (
     rows_that_count,
     with_name,
 )
+from sktvae._encoding.decoding import decoded_columns, related_columns
 from sktvae._encoding.key import DropCodec, KeyCodec
 from sktvae._encoding.relations import Relation
 from sktvae._encoding.routing import (
@@ -437,57 +438,15 @@ class TableEncoder(VersionedMixin, TransformerMixin, _BaseComposition):
         kept: dict[int, tuple[np.ndarray, Any]] | None = None,
         bounds: dict[int, tuple[np.ndarray, np.ndarray]] | None = None,
     ) -> dict[int, pd.Series]:
-        """Decode one array per head to columns as the user had them, by their positions.
-
-        Parameters
-        ----------
-        heads : list of ndarray of shape (n_samples,)
-        n_samples : int
-        kept : dict of int to tuple (mask, plain column), default=None
-            What replaces decoded values where the mask is true, by the position of the column.
-        bounds : dict of int to tuple of two ndarrays, default=None
-            Numbers between which decoded ones are to lie, by the position of the column.
-
-        Returns
-        -------
-        columns : dict of int to Series
-            Without those that are dropped.
-        """
-        related = self.related
-        targets = {self.schema_.names.index(t) for r in self.relations_ for t in r.targets}
-        plain: dict[int, Any] = {}
-        series: dict[int, pd.Series] = {}
-        start = 0
-        for i, (column, codec) in enumerate(zip(self.schema_.columns, self.codecs_, strict=True)):
-            if codec is None or isinstance(codec, DropCodec):
-                continue
-            own = heads[start : start + len(codec.heads_)]
-            start += len(own)
-            values = with_name(column.name, codec.decode, own, n_samples)
-            if isinstance(codec, NumberCodec) and i not in targets:
-                values = np.clip(values, *column.limits)  # a range may end a little beyond them
-                if bounds and i in bounds:
-                    values = np.clip(values, *bounds[i])
-            if i not in targets:  # else these are what a relation learns
-                values = _with_kept(values, i, kept)
-            if i in related:
-                plain[i] = values
-            else:
-                series[i] = column.write(values)
-        for relation in self.relations_:
-            at = positions(self.schema_, relation)
-            n_targets = len(relation.targets)
-            decoded = relation.decode(plain.get(at[0]), [plain[i] for i in at[n_targets:]])
-            for i, values in zip(at[:n_targets], decoded, strict=True):
-                plain[i] = _with_kept(values, i, kept)
-        for i in plain:
-            series[i] = self.schema_.columns[i].write(plain[i])
-        return series
+        """Decode one array per head to columns as the user had them, see `decoded_columns`."""
+        return decoded_columns(
+            self.schema_, self.codecs_, self.relations_, heads, n_samples, kept, bounds
+        )
 
     @property
     def related(self) -> set[int]:
         """The positions of the columns that are part of a relation."""
-        return {i for relation in self.relations_ for i in positions(self.schema_, relation)}
+        return related_columns(self.schema_, self.relations_)
 
     def transform_array(self, X: Any) -> np.ndarray:
         """What `transform` returns, whatever `set_output` says."""
@@ -641,14 +600,6 @@ class TableEncoder(VersionedMixin, TransformerMixin, _BaseComposition):
         tags.input_tags.allow_nan = True
         tags.input_tags.categorical = True
         return tags
-
-
-def _with_kept(values: Any, i: int, kept: dict | None) -> Any:
-    """Return decoded values of column i, with those in place that are to be kept."""
-    if not kept or i not in kept:
-        return values
-    mask, plain = kept[i]
-    return np.where(mask, np.asarray(plain, dtype=values.dtype), values)
 
 
 def _and_forgotten(n_categories: int) -> str:
