@@ -99,8 +99,8 @@ class TVAESynthesizer(
         Validate and keep running averages of the weights over the last fifth of the steps [4]_.
     conditional : bool, default=True
         Whether `fit` also learns every column given any others, which `sample` with conditions,
-        `impute` and the methods that begin with `conditional_` need. It takes about as long as
-        the rest of the fit, and changes nothing else.
+        `impute` and the methods that begin with `conditional_` need. It takes as long as the rest
+        of the fit or up to twice as long, and changes nothing else.
     calibrate : bool, default=True
         After training, adjust the output biases so that each code is drawn as often as it occurs.
     batch_size : int or "auto", default="auto"
