@@ -53,7 +53,7 @@ def categories():
     before = peak_mb()
     start = time.perf_counter()
     encoder = TableEncoder([("all", CategoryCodec(), ["key"])])
-    model = TVAESynthesizer(epochs=2, encoder=encoder, random_state=0).fit(table)
+    model = TVAESynthesizer(epochs=2, encoder=encoder, conditional=False, random_state=0).fit(table)
     fitted = time.perf_counter()
     rows = model.sample(100_000)
     print(
@@ -121,7 +121,7 @@ def encode():
 
 def costs(path):
     table = pd.read_csv(path)
-    model = TVAESynthesizer(random_state=0)
+    model = TVAESynthesizer(conditional=False, random_state=0)
     for name, function in (
         ("fit", lambda: model.fit(table)),
         ("200,000 rows sampled", lambda: model.sample(200_000)),
@@ -136,7 +136,7 @@ def costs(path):
 
 def noise(train, test):
     """How much the mean score of a table depends on the noise that all rows share."""
-    model = TVAESynthesizer(epochs=8, random_state=0).fit(pd.read_csv(train))
+    model = TVAESynthesizer(epochs=8, conditional=False, random_state=0).fit(pd.read_csv(train))
     vae = copy.deepcopy(model.vae_).double()
     encoded = model.encoder_.encode(pd.read_csv(test).head(1500), log_density=True)
     batch = vae.layout.to_batch(encoded.heads)

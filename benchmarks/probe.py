@@ -34,6 +34,7 @@ def main():
         categorical_features=categories,
         decoder=args.decoder,
         rate_floor=args.rate_floor,
+        conditional=False,
         random_state=0,
     ).fit(train)
     best = min(range(model.n_iter_), key=model.history_["validation_loss"].__getitem__)

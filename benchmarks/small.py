@@ -49,7 +49,7 @@ def one(options, name, seed, folder):
     subprocess.run(split, check=True, stdout=subprocess.DEVNULL)
     rows = load(folder, name, seed)
     start = time.perf_counter()
-    model = TVAESynthesizer(random_state=seed, **options.own).fit(rows)
+    model = TVAESynthesizer(**{"conditional": False, "random_state": seed} | options.own).fit(rows)
     seconds = time.perf_counter() - start
     files = []
     for i in range(options.generations):
