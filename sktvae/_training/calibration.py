@@ -75,13 +75,15 @@ def calibrate_any_order_(
         On the CPU, for the orders.
     n_rounds : int, default=4
     max_rows : int, default=512
-        Rows drawn in each order; there are up to 32 orders.
+        Rows drawn in each of 32 orders, at most: about as many rows as the table has, but at least
+        64 in each order.
     """
     if not vae.layout.n_codes:
         return
     frequency = frequencies(batches, vae.layout)
     is_complete = _always_recorded(batches, vae.layout)
-    z = torch.zeros(max_rows, 0, device=generator.device)
+    n_rows = sum(batch.n_rows for batch in batches)
+    z = torch.zeros(min(max(n_rows // 32, 64), max_rows), 0, device=generator.device)
     for _ in range(n_rounds):
         orders = vae.decoder.random_orders(max_rows, host_generator)
         assert orders is not None
