@@ -1,4 +1,4 @@
-"""Codes back to columns as the user had them."""
+"""Codes back to columns as the user had them, and the check of an encoded table."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from sktvae._encoding.codec import Codec, NumberCodec
 from sktvae._encoding.columns import positions, with_name
 from sktvae._encoding.key import DropCodec
 from sktvae._encoding.relations import Relation
+from sktvae._heads import Categorical, Head, Uniform
 from sktvae._table.schema import TableSchema
 
 
@@ -87,3 +88,29 @@ def _with_kept(values: Any, i: int, kept: dict | None) -> Any:
         return values
     mask, plain = kept[i]
     return np.where(mask, np.asarray(plain, dtype=values.dtype), values)
+
+
+def check_encoded(Z: Any, heads: list[Head], names: np.ndarray) -> np.ndarray:
+    """Return an encoded table as an array; raise ValueError if a head cannot hold its values."""
+    if np.iscomplexobj(Z):
+        raise ValueError("Complex data not supported: Z must hold codes and real numbers.")
+    Z = np.asarray(Z, dtype=float)
+    if Z.ndim != 2 or Z.shape[1] != len(heads):
+        raise ValueError(
+            f"Expected 2D array with {len(heads)} encoded columns, got shape {Z.shape}. "
+            "Reshape your data."
+        )
+    for name, head, values in zip(names, heads, Z.T, strict=True):
+        if isinstance(head, Categorical):
+            wrong = ~((values >= 0) & (values < head.n_categories) & (values % 1 == 0))
+            what = f"codes 0 to {head.n_categories - 1}"
+        elif isinstance(head, Uniform):
+            wrong, what = ~((values >= 0) & (values <= 1)), "positions in [0, 1]"
+        else:
+            wrong, what = np.isinf(values), "finite numbers or NaN"
+        if wrong.any():
+            raise ValueError(
+                f"Encoded column {name!r} must hold {what}, got {values[wrong][0]} in row "
+                f"{np.flatnonzero(wrong)[0]}."
+            )
+    return Z

@@ -25,7 +25,7 @@ from sktvae._encoding.columns import (
     rows_that_count,
     with_name,
 )
-from sktvae._encoding.decoding import decoded_columns, related_columns
+from sktvae._encoding.decoding import check_encoded, decoded_columns, related_columns
 from sktvae._encoding.key import DropCodec, KeyCodec
 from sktvae._encoding.relations import Relation
 from sktvae._encoding.routing import (
@@ -38,7 +38,6 @@ from sktvae._encoding.routing import (
     questions,
     route,
 )
-from sktvae._heads import Categorical, Uniform
 from sktvae._persistence import VersionedMixin
 from sktvae._random import seeds_of
 from sktvae._table.containers import as_frame, missing_cells
@@ -276,7 +275,7 @@ class TableEncoder(VersionedMixin, TransformerMixin, _BaseComposition):
             The container, names, order and dtypes that `fit` saw, without dropped columns.
         """
         check_is_fitted(self)
-        Z = self._check_encoded(Z)
+        Z = check_encoded(Z, self.heads_, self.get_feature_names_out())
         return self.decode(list(Z.T), len(Z))
 
     def log_density(self, X: Any) -> np.ndarray:
@@ -570,30 +569,6 @@ class TableEncoder(VersionedMixin, TransformerMixin, _BaseComposition):
                     f"this warning, use encoder=TableEncoder([('column {i}', codec, [{name!r}])]), "
                     f"where codec is {column.codec.alternatives}."
                 )
-
-    def _check_encoded(self, Z: Any) -> np.ndarray:
-        if np.iscomplexobj(Z):
-            raise ValueError("Complex data not supported: Z must hold codes and real numbers.")
-        Z = np.asarray(Z, dtype=float)
-        if Z.ndim != 2 or Z.shape[1] != len(self.heads_):
-            raise ValueError(
-                f"Expected 2D array with {len(self.heads_)} encoded columns, got shape {Z.shape}. "
-                "Reshape your data."
-            )
-        for name, head, values in zip(self.get_feature_names_out(), self.heads_, Z.T, strict=True):
-            if isinstance(head, Categorical):
-                wrong = ~((values >= 0) & (values < head.n_categories) & (values % 1 == 0))
-                what = f"codes 0 to {head.n_categories - 1}"
-            elif isinstance(head, Uniform):
-                wrong, what = ~((values >= 0) & (values <= 1)), "positions in [0, 1]"
-            else:
-                wrong, what = np.isinf(values), "finite numbers or NaN"
-            if wrong.any():
-                raise ValueError(
-                    f"Encoded column {name!r} must hold {what}, got {values[wrong][0]} in row "
-                    f"{np.flatnonzero(wrong)[0]}."
-                )
-        return Z
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
