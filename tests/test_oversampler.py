@@ -202,7 +202,7 @@ def test_parameters_of_the_synthesizer_are_reached_and_it_is_cloned():
     X, y = two_classes(100, 20)
     one = sampler()
     given = one.synthesizer
-    one.set_params(synthesizer__epochs=2).fit_resample(X, y)
+    one.set_params(synthesizer__epochs=2, synthesizer__conditional=True).fit_resample(X, y)
     assert one.synthesizers_[1].n_iter_ == 2
     assert one.synthesizer is given and not hasattr(given, "vae_")
     assert given.conditional  # switched off in the clone only
