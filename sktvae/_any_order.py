@@ -209,7 +209,7 @@ class Conditional:
             codec, column = encoder.codecs_[i], encoder.schema_.columns[i]
             if not len(rows) or i in encoder.related or i in ignored:
                 continue
-            of_rows = self._batch(known).take(_index(rows).to(self.device))
+            of_rows = self._batch(known).take(torch.from_numpy(rows).to(self.device))
             present, _ = with_name(column.name, self._distribution, codec, of_rows, i)
             if codec is not None and not column.is_numeric:
                 values = column.write(codec.outcomes()[present.argmax(axis=1)])
@@ -307,10 +307,6 @@ def warn_of_holes(frame: pd.DataFrame, columns: list[int]) -> None:
     names = [frame.columns[i] for i in columns if has_holes[i]]
     if names:
         warn_user(f"Columns {names!r} are not learned, so their missing cells stay missing.")
-
-
-def _index(rows: np.ndarray) -> Tensor:
-    return torch.from_numpy(rows)
 
 
 def _gathered(parts: list[dict], groups: list[Group], n_samples: int, empty: tuple) -> dict:

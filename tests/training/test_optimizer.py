@@ -3,6 +3,7 @@ import sys
 
 import numpy as np
 import torch
+from torch import nn
 
 from sktvae._training.optimizer import Adam, FlatWeights
 from tests.model.conftest import weights
@@ -100,3 +101,12 @@ print(sorted(name for name in new if name.startswith(("torch._dynamo", "torch._r
 """
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert found.stdout.strip() == "[]", found.stdout + found.stderr
+
+
+def test_what_is_undecayed_loses_nothing():
+    layers = nn.ModuleDict({"kept": nn.Linear(3, 2), "other": nn.Linear(3, 2)})
+    before = {name: p.detach().clone() for name, p in layers.named_parameters()}
+    FlatWeights(layers, decay=0.5, undecayed={"kept.weight"}).decay_(1.0)
+    after = dict(layers.named_parameters())
+    assert torch.equal(after["kept.weight"], before["kept.weight"])
+    assert torch.allclose(after["other.weight"], before["other.weight"] / 2)
