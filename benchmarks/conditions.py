@@ -1,6 +1,7 @@
 """Rows drawn under conditions: against the truth of a known distribution, and on Adult.
 
     OMP_NUM_THREADS=1 python benchmarks/conditions.py truth [--orders 3] [--seed 0]
+    OMP_NUM_THREADS=1 python benchmarks/conditions.py rare [--seeds 0 1 2]
     OMP_NUM_THREADS=1 python benchmarks/conditions.py adult YARDSTICK SPLITS [--seeds 0 1 2]
 
 `truth` fits 50,000 rows of a Bayesian network of five categorical and two numeric columns, in
@@ -10,6 +11,10 @@ those that satisfy the condition. Printed is the total variation between the two
 that is not known (numbers cut at their deciles): the mean and the largest over columns. Beside
 them is the mean that the rows of the fitted table have which satisfy the condition, and the mean
 that as many draws from the truth would have.
+
+`rare` fits tables with a class of few rows, in which two columns have a mean of 2, and 0 elsewhere.
+Printed are the means of these columns in rows that are drawn given the class, and in those of the
+table.
 
 `adult` needs the yardstick (`fidelity.py`) and its splits. Rows are drawn with the condition that
 the income is above 50,000, with a rare country, for women who are executives, for people from
@@ -135,6 +140,35 @@ def truth(n_orders, seed):
         print(f"  mean over conditions {mean.mean():.4f}, largest {largest.max():.4f}", flush=True)
 
 
+def table_with_rare_class(n_rare, n_others, seed):
+    random = np.random.default_rng(seed)
+    n = n_rare + n_others
+    group = np.repeat(["rare", "other"], [n_rare, n_others])
+    shift = np.where(group == "rare", 2.0, 0.0)
+    return pd.DataFrame(
+        {
+            "a": (shift + random.normal(size=n)).round(2),
+            "b": (shift + random.normal(size=n)).round(2),
+            "noise": random.normal(size=n).round(2),
+            "letter": random.choice(list("uvw"), n),
+            "group": group,
+        }
+    )
+
+
+def rare(seeds):
+    for n_rare, n_others in ((10, 1000), (20, 1000), (50, 1000), (50, 6000)):
+        for seed in seeds:
+            rows = table_with_rare_class(n_rare, n_others, seed)
+            model = TVAESynthesizer(random_state=seed).fit(rows)
+            drawn = model.sample(5000, conditions={"group": "rare"})
+            means = {
+                name: table[["a", "b"]].mean().round(2).tolist()
+                for name, table in (("drawn", drawn), ("table", rows[rows["group"] == "rare"]))
+            }
+            print(f"{n_rare} of {len(rows)} rows, seed {seed}: {means}", flush=True)
+
+
 def module_of(path):
     spec = importlib.util.spec_from_file_location("yardstick", path)
     module = importlib.util.module_from_spec(spec)
@@ -225,6 +259,8 @@ def main():
     command = commands.add_parser("truth")
     command.add_argument("--orders", type=int, default=3)
     command.add_argument("--seed", type=int, default=0)
+    command = commands.add_parser("rare")
+    command.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     command = commands.add_parser("adult")
     command.add_argument("yardstick", type=pathlib.Path)
     command.add_argument("splits", type=pathlib.Path)
@@ -233,6 +269,8 @@ def main():
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", 2)))
     if arguments.command == "truth":
         truth(arguments.orders, arguments.seed)
+    elif arguments.command == "rare":
+        rare(arguments.seeds)
     else:
         adult(arguments.yardstick, arguments.splits, arguments.seeds)
 

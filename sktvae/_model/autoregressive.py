@@ -97,7 +97,10 @@ class AutoregressiveDecoder(Decoder):
         n_variables, n_values = len(self.variables), len(layout.gaussian)
         self.from_z = linear(embedding_dim, state_dim, generator)
         self.variable_bias = normal(0.3, n_variables, 1, state_dim)
-        self.embedding = normal(0.3, layout.n_codes, state_dim)
+        # Without z, what is visible is all that a state holds. Categories that are far apart from
+        # the beginning need fewer steps, and so fewer rows, until they tell about other columns.
+        size = 0.3 if embedding_dim else 1.0
+        self.embedding = normal(size, layout.n_codes, state_dim)
         self.value_slope = normal(0.3, n_values, 1, state_dim)
         self.value_bias = normal(0.3, n_values, 1, state_dim)
         is_ordered = [layout.n_ordered(heads[0]) > 0 for heads in self.variables]

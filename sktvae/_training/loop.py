@@ -60,7 +60,8 @@ def train(
     """Fit `vae` in place and leave it with its best weights.
 
     With validation rows, the best weights are those of the check with the lowest validation loss,
-    and training stops early as `plan` says. Without, the last weights are the best.
+    or later ones whose loss is higher by at most `plan.slack`, and training stops early as the plan
+    says. Without, the last weights are the best.
 
     Parameters
     ----------
@@ -94,7 +95,7 @@ def train(
     optimizer = Adam(weights.vector, plan.learning_rate, plan.l2scale)
     steps_between_checks = rows.n_steps / rows.n_checks
     patience = max(plan.n_iter_no_change, math.ceil(plan.least_patience / steps_between_checks))
-    stopping = EarlyStopping(patience, plan.tol)
+    stopping = EarlyStopping(patience, plan.tol, plan.slack)
     dropout = Dropout(plan.dropout, generator) if plan.dropout else None
     best, best_epoch, interrupted = weights.snapshot(), 0, False
     try:

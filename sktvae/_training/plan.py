@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 # In steps: an epoch of a small table has only a few.
 LEAST_PATIENCE = 100
 _SMALL_TABLE = 5_000
+# Of the network that learns any order, in nats per row.
+_SLACK = 0.02
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,9 @@ class TrainingPlan:
         The number of consecutive checks without an improvement after which training stops.
     tol : float
         The validation loss must be lower by this, in nats per row, to count as an improvement.
+    slack : float, default=0
+        Later weights are preferred to those with the lowest validation loss if their loss is
+        higher by at most this, in nats per row.
     any_order : bool, default=False
         Whether rows are learned, validated and calibrated in random orders of the variables, many
         in each batch, in place of `random_orders`.
@@ -69,6 +74,7 @@ class TrainingPlan:
     calibrate: bool
     n_iter_no_change: int
     tol: float
+    slack: float = 0.0
     any_order: bool = False
     dropout: float = 0.0
     smooth: bool = False
@@ -81,7 +87,9 @@ def for_any_order(plan: TrainingPlan) -> TrainingPlan:
 
     It has as many tasks as there are sets of columns, so that it learns more slowly and goes on
     learning for longer. With the full learning rate, or with much decay on a small table, it stops
-    before it has learned what rare categories tell about other columns.
+    before it has learned what rare categories tell about other columns. What a category of few
+    rows tells hardly moves the validation loss: so training goes on for longer without an
+    improvement, and of models that are nearly as good as the best one the last is kept.
     """
     return replace(
         plan,
@@ -90,6 +98,8 @@ def for_any_order(plan: TrainingPlan) -> TrainingPlan:
         learning_rate=plan.learning_rate / 2,
         weight_decay=plan.weight_decay / 5 if plan.smooth else plan.weight_decay,
         tol=plan.tol / 2,
+        slack=_SLACK,
+        least_patience=3 * plan.least_patience,
     )
 
 

@@ -14,6 +14,8 @@ class EarlyStopping:
         Stop after so many consecutive checks without an improvement.
     tol : float
         A loss improves if it is lower than the best one by more than this.
+    slack : float, default=0
+        Of two models whose losses differ by at most this, the later one is kept.
 
     Attributes
     ----------
@@ -21,20 +23,21 @@ class EarlyStopping:
         The lowest loss so far.
     """
 
-    def __init__(self, n_iter_no_change: int, tol: float):
-        self.n_iter_no_change, self.tol = n_iter_no_change, tol
+    def __init__(self, n_iter_no_change: int, tol: float, slack: float = 0.0):
+        self.n_iter_no_change, self.tol, self.slack = n_iter_no_change, tol, slack
         self.best = math.inf
         self._n_waited = 0
 
     def update(self, loss: float) -> bool:
-        """Record a loss; return whether it is the lowest so far.
+        """Record a loss; return whether its weights are the ones to keep.
 
-        A loss may be the lowest, and its weights the ones to keep, without being lower by `tol`.
+        They are if the loss is the lowest so far, whether or not it is lower by `tol`, or higher
+        than that by at most `slack`.
         """
         self._n_waited = 0 if loss < self.best - self.tol else self._n_waited + 1
-        lowest = loss < self.best
+        is_kept = loss < self.best + self.slack
         self.best = min(self.best, loss)
-        return lowest
+        return is_kept
 
     @property
     def should_stop(self) -> bool:
