@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import sys
 from numbers import Integral
 from typing import Any
 
@@ -99,7 +100,15 @@ class FittingMixin:
             encoder = clone(self.encoder)
         if encoder.random_state is None:
             encoder.set_params(random_state=seed)
-        return encoder, encoder.fit_encode(X, sample_weight, partial)
+        encoded = encoder.fit_encode(X, sample_weight, partial)
+        if self.verbose:
+            for relation in encoder.suggestions_:
+                print(
+                    f"{relation} holds in every row. If it is meant to, declare it: "
+                    "encoder=TableEncoder(relations=[...]).",
+                    file=sys.stderr,
+                )
+        return encoder, encoded
 
     def _encode_again(self, X: Any, sample_weight: Any) -> EncodedTable:
         """Return rows in the codes of the last fit."""

@@ -14,6 +14,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.metaestimators import _BaseComposition
 from sklearn.utils.validation import check_is_fitted
 
+from sktvae._encoding.category import CategoryCodec
 from sktvae._encoding.codec import Codec, stack_heads
 from sktvae._encoding.columns import (
     EncodedTable,
@@ -33,11 +34,13 @@ from sktvae._encoding.routing import (
     NUMERICAL,
     Route,
     Settings,
+    and_forgotten,
     forgotten_warning,
     key_warning,
     questions,
     route,
 )
+from sktvae._encoding.suggestions import scan, warnings_about
 from sktvae._persistence import VersionedMixin
 from sktvae._random import seeds_of
 from sktvae._table.containers import as_frame, missing_cells
@@ -94,10 +97,12 @@ class TableEncoder(VersionedMixin, TransformerMixin, _BaseComposition):
         Fitted, in the order in which they are decoded.
     heads_ : list of Head
         One per encoded column: `Categorical`, `Gaussian` or `Uniform`.
+    suggestions_ : list of relation
+        What holds in every row although it is not declared, see :func:`~sktvae.suggest_relations`.
     schema_ : TableSchema
         Container, names and dtypes of the table that `fit` saw.
     n_features_in_ : int
-    feature_names_in_ : ndarray of str of shape (n_features_in_,)
+    feature_names_in_ : ndarray of str of shape (`n_features_in_`,)
         Defined if all column names are strings.
 
     Examples
@@ -463,6 +468,7 @@ class TableEncoder(VersionedMixin, TransformerMixin, _BaseComposition):
         relations = self._fit_relations(schema, plain)
         plain.relate(relations)
         routes = self._route(frame, schema, relations)
+        suggestions = self._suggest(frame, schema, relations, routes)
         fitted = Parallel(n_jobs=self.n_jobs)(
             delayed(fit_column)(column, codec, plain.learned(i, codec), weight, encode)
             for i, (column, codec) in enumerate(
@@ -476,16 +482,18 @@ class TableEncoder(VersionedMixin, TransformerMixin, _BaseComposition):
                 "another column, or choose other codecs: TableEncoder(codecs=...)."
             )
         self._warn(schema, routes, fitted, len(frame))
+        for warning in warnings_about(frame, schema, suggestions):
+            warn_user(warning)
         if schema.feature_names is not None:
             self.feature_names_in_ = schema.feature_names
         elif hasattr(self, "feature_names_in_"):
             del self.feature_names_in_
         self.n_features_in_ = len(schema.columns)
         self.schema_ = schema.without(forgotten_values(schema, relations, fitted))
-        self.codecs_, self.relations_ = codecs, relations
+        self.codecs_, self.relations_, self.suggestions_ = codecs, relations, suggestions
         self.heads_ = [head for codec in codecs if codec is not None for head in codec.heads_]
         self._reasons = [
-            decision.reason + _and_forgotten(len(column.forgotten))
+            decision.reason + and_forgotten(len(column.forgotten))
             for decision, column in zip(routes, fitted, strict=True)
         ]
         heads = [head for column in fitted for head in column.heads]
@@ -536,6 +544,13 @@ class TableEncoder(VersionedMixin, TransformerMixin, _BaseComposition):
         )
         return [route(question) for question in questions(schema, frame, settings, relations)]
 
+    def _suggest(self, frame: Any, schema: TableSchema, relations: list, routes: list) -> list:
+        """Return relations of columns that have neither a relation nor a codec of the user."""
+        related = related_columns(schema, relations)
+        free = [i for i, r in enumerate(routes) if not r.is_named and i not in related]
+        categories = [i for i, r in enumerate(routes) if isinstance(r.codec, CategoryCodec)]
+        return scan(schema, frame, free, categories)
+
     def _seeded(self, routes: list[Route]) -> Iterator[Codec | None]:
         """Yield a clone of each codec, with a seed if it has none."""
         for decision, seed in zip(routes, seeds_of(self.random_state, len(routes)), strict=True):
@@ -575,14 +590,3 @@ class TableEncoder(VersionedMixin, TransformerMixin, _BaseComposition):
         tags.input_tags.allow_nan = True
         tags.input_tags.categorical = True
         return tags
-
-
-def _and_forgotten(n_categories: int) -> str:
-    """Return what ``columns_`` says about categories that are not kept."""
-    if not n_categories:
-        return ""
-    return "; " + (
-        f"{n_categories} rare categories are not kept"
-        if n_categories > 1
-        else "1 rare category is not kept"
-    )

@@ -6,6 +6,7 @@ nothing), and back. It works on plain columns, and never rejects a drawn row.
 
 from __future__ import annotations
 
+import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
@@ -29,6 +30,11 @@ class Relation(BaseEstimator, ABC):
     """
 
     kind: str | None
+
+    def __repr__(self, N_CHAR_MAX: int = 700) -> str:
+        """Return code to paste, such as ``LessEqual('begin', 'end')``."""
+        names = list(inspect.signature(type(self)).parameters)
+        return f"{type(self).__name__}({', '.join(repr(getattr(self, n)) for n in names)})"
 
     @property
     @abstractmethod

@@ -298,3 +298,14 @@ def forgotten_warning(n_categories: dict, min_samples: int) -> str:
         "them, use min_samples=1, or a CategoryCodec() for the column; to give identifiers new "
         "values, use a KeyCodec(): encoder=TableEncoder([('own', codec, [column])])."
     )
+
+
+def and_forgotten(n_categories: int) -> str:
+    """Return what ``columns_`` says about categories that are not kept."""
+    if not n_categories:
+        return ""
+    return "; " + (
+        f"{n_categories} rare categories are not kept"
+        if n_categories > 1
+        else "1 rare category is not kept"
+    )
