@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast test-oldest lint format bench
+.PHONY: help demo docs dist test test-fast test-oldest lint format bench
 
 help: ## Show this list.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/:/' | column -t -s ':'
@@ -15,6 +15,23 @@ help: ## Show this list.
 
 demo: .venv/installed ## Fit a real table, and write a synthetic one, a model and a picture to demo/.
 	$(BIN)/python docs/demo.py demo
+
+.venv/installed-docs: .venv/installed
+	$(BIN)/pip install --quiet -c constraints.txt -e ".[docs]"
+	touch $@
+
+# One thread: on a busy machine, threads that wait for each other make the small examples very slow.
+docs: .venv/installed-docs ## Build the documentation site in docs/_build/html; a warning is an error.
+	OMP_NUM_THREADS=1 $(BIN)/python -m sphinx --fail-on-warning --quiet -b html docs docs/_build/html
+
+.venv/installed-dist: .venv/installed
+	$(BIN)/pip install --quiet -c constraints.txt -e ".[dist]"
+	touch $@
+
+dist: .venv/installed-dist ## Build the source distribution and the wheel in dist/, and check them.
+	rm -rf dist
+	$(BIN)/python -m build --outdir dist
+	$(BIN)/python -m twine check --strict dist/*
 
 # With COVERAGE=1 it fails if less than 95 % of the lines are covered.
 COVER := $(if $(COVERAGE),--cov --cov-report=term-missing:skip-covered --cov-fail-under=95)

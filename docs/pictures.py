@@ -5,6 +5,7 @@ import pathlib
 import matplotlib
 import numpy as np
 import pandas as pd
+from sklego.datasets import load_abalone
 
 from sktvae import TVAEImputer, TVAESynthesizer
 from sktvae.imbalanced import TVAEOverSampler
@@ -32,6 +33,35 @@ def save(figure, name):
     figure.tight_layout()
     figure.savefig(IMAGES / f"{name}.png", dpi=110)
     plt.close(figure)
+
+
+def marginals():
+    real = load_abalone(as_frame=True).round(4)
+    model = TVAESynthesizer(conditional=False, random_state=0).fit(real)
+    synthetic = model.sample(len(real))
+    figure, axes = plt.subplots(1, 4, figsize=(10, 2.6))
+    shares = [t["sex"].value_counts(normalize=True).sort_index() for t in (real, synthetic)]
+    at = np.arange(len(shares[0]))
+    axes[0].bar(at - 0.2, shares[0], 0.4, color=BLUE, alpha=0.45, label="real")
+    axes[0].bar(at + 0.2, shares[1], 0.4, fill=False, ec="black", lw=1.2, label="synthetic")
+    axes[0].set_xticks(at, shares[0].index)
+    axes[0].set(xlabel="sex", ylabel="share of the rows", ylim=(0, 0.52))
+    for ax, name, edges in (
+        (axes[1], "rings", np.arange(0.5, 26)),
+        (axes[2], "whole_weight", np.linspace(0, 2.6, 40)),
+    ):
+        ax.hist(real[name], edges, density=True, color=BLUE, alpha=0.45)
+        ax.hist(synthetic[name], edges, density=True, histtype="step", color="black", lw=1.2)
+        ax.set(xlabel=name, yticks=[])
+    for table, style in (
+        (real, {"s": 22, "color": BLUE, "alpha": 0.45, "lw": 0}),
+        (synthetic, {"s": 3, "color": "black", "lw": 0}),
+    ):
+        some = table.sample(400, random_state=0)
+        axes[3].scatter(some["length"], some["whole_weight"], **style)
+    axes[3].set(xlabel="length", ylabel="whole_weight")
+    axes[0].legend(frameon=False, fontsize=8, loc="upper left")
+    save(figure, "marginals")
 
 
 def conditions():
@@ -118,5 +148,5 @@ def oversampling():
 
 if __name__ == "__main__":
     IMAGES.mkdir(exist_ok=True)
-    for picture in (conditions, imputation, anomalies, oversampling):
+    for picture in (marginals, conditions, imputation, anomalies, oversampling):
         picture()

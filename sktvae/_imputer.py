@@ -81,7 +81,7 @@ class TVAEImputer(VersionedMixin, TransformerMixin, BaseEstimator):
         Fitted to a table that is 1 where a cell is missing and 0 elsewhere; None if not
         `add_indicator`.
     n_features_in_ : int
-    feature_names_in_ : ndarray of str of shape (n_features_in_,)
+    feature_names_in_ : ndarray of str of shape (`n_features_in_`,)
         Defined if all column names are strings.
 
     See Also

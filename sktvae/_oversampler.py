@@ -56,7 +56,7 @@ class TVAEOverSampler(BaseOverSampler):
     synthesizers_ : dict
         The fitted synthesizer of each class that was enlarged.
     n_features_in_ : int
-    feature_names_in_ : ndarray of str of shape (n_features_in_,)
+    feature_names_in_ : ndarray of str of shape (`n_features_in_`,)
         Defined if all column names of X are strings.
 
     See Also

@@ -152,7 +152,7 @@ class TVAESynthesizer(
         The network behind conditions, with the history of its training; None if `conditional` is
         False, or if its training was interrupted.
     n_features_in_ : int
-    feature_names_in_ : ndarray of str of shape (n_features_in_,)
+    feature_names_in_ : ndarray of str of shape (`n_features_in_`,)
         Defined if all column names are strings.
 
     See Also
