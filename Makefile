@@ -33,13 +33,15 @@ dist: .venv/installed-dist ## Build the source distribution and the wheel in dis
 	$(BIN)/python -m build --outdir dist
 	$(BIN)/python -m twine check --strict dist/*
 
+# Tests are small, and run fastest in one process per core with one thread each.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist worksteal
 # With COVERAGE=1 it fails if less than 95 % of the lines are covered.
 COVER := $(if $(COVERAGE),--cov --cov-report=term-missing:skip-covered --cov-fail-under=95)
 test: .venv/installed ## Run the whole suite; COVERAGE=1 measures what it covers.
-	$(BIN)/python -m pytest -q $(COVER)
+	$(PYTEST) $(COVER)
 
 test-fast: .venv/installed ## Run the suite without the slow tests.
-	$(BIN)/python -m pytest -q -m "not slow"
+	$(PYTEST) -m "not slow"
 
 lint: .venv/installed ## Check style, format and types.
 	$(BIN)/ruff check .
@@ -60,4 +62,4 @@ bench: .venv/installed ## Compare with ctgan; needs YARDSTICK, PEER and SPLITS, 
 	touch $@
 
 test-oldest: .venv-oldest/installed ## Run the suite on the oldest supported versions.
-	.venv-oldest/bin/python -m pytest -q
+	OMP_NUM_THREADS=1 .venv-oldest/bin/python -m pytest -q -n auto --dist worksteal

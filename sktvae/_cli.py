@@ -159,9 +159,10 @@ def fit(data: str, output: str, csv: Any, **options: Any) -> None:
 
     Relations that hold in every row of the table are suggested, and never applied unasked.
     """
-    from sktvae._files import check_model_name, read_table, save_model
+    from sktvae._files import check_folder, check_model_name, read_table, save_model
 
     check_model_name(output)
+    check_folder(output)  # before the fit, which may take long
     parameters = _parameters(options)
     table = read_table(data, csv)
     X = table.frame.drop(columns=_known(options["drop"], table.frame, "--drop"))
@@ -300,7 +301,7 @@ def sample(model: str, n_rows: int, output: str, where: tuple, seed: int | None)
     synthesizer = _load(model)
     form = _csv_format(synthesizer)
     try:
-        conditions = conditions_of(synthesizer, where, form.columns)
+        conditions = conditions_of(synthesizer, where, form)
     except WhereError as error:
         raise click.BadParameter(str(error), param_hint="--where") from error
     write_table(_blocks(synthesizer, n_rows, conditions, seed), output, form)
@@ -420,6 +421,8 @@ def evaluate(real: str, synthetic: str, csv: Any, **options: Any) -> None:
     """
     from sktvae._files import read_table
 
+    if options["html"] and not options["html"].lower().endswith((".html", ".htm")):
+        raise click.BadParameter(f"{options['html']!r} must end in .html.", param_hint="--html")
     first = read_table(real, csv)
     second = _read_like(synthetic, csv, first)
     third = _read_like(options["holdout"], csv, first) if options["holdout"] else None
@@ -432,6 +435,7 @@ def evaluate(real: str, synthetic: str, csv: Any, **options: Any) -> None:
     from sktvae.metrics import evaluate as compare
 
     figures = compare(first.frame, second, third, target=target, random_state=seed)
+    figures["message"] = figures["message"].str.replace("pass X_holdout", "give --holdout")
     if options["as_json"]:
         click.echo(figures.reset_index().to_json(orient="records", indent=2))
     else:

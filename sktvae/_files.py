@@ -14,6 +14,7 @@ import re
 import sys
 import tempfile
 import warnings
+import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
@@ -21,6 +22,8 @@ from typing import IO, Any
 
 import numpy as np
 import pandas as pd
+
+from sktvae._warnings import warn_user
 
 MISSING = ("", "NA", "N/A", "NaN", "nan", "NULL", "null", "<NA>")
 _SEPARATORS = ",;\t|"
@@ -218,7 +221,19 @@ def _read_cells(path: str, sep: str | None) -> tuple[pd.DataFrame, str]:
             f"{where} is not a CSV file with {sep!r} between cells and as many cells in each line "
             f"as there are names in the first: {error}"
         ) from error
+    _check_names(text, sep, where)
     return cells.rename(columns=str), sep
+
+
+def _check_names(text: str, sep: str, where: str) -> None:
+    """Raise FileError if a name occurs twice; pandas would number them."""
+    header = pd.read_csv(
+        io.StringIO(text), sep=sep, header=None, nrows=1, dtype=str, skipinitialspace=True
+    )
+    names = header.iloc[0].dropna()
+    twice = names[names.duplicated()]
+    if len(twice):
+        raise FileError(f"{where} has two columns named {twice.iloc[0]!r}. Rename one of them.")
 
 
 def _usual_marker(text: pd.DataFrame, absent: pd.DataFrame) -> str:
@@ -245,6 +260,13 @@ def _recognised(text: pd.Series, absent: pd.Series, options: CsvOptions) -> tupl
             return _times(text, absent, time_format), time_format
         except (ValueError, OverflowError):
             continue
+    commas = present.str.replace(",", ".")
+    has_comma = present.str.contains(",", regex=False).any()
+    if has_comma and options.decimal == "." and _all_match(commas, _NUMBER):
+        warn_user(
+            f"Column {text.name!r} is taken for text. If its values, such as {present.iloc[0]!r}, "
+            "are numbers with a decimal comma, say so: --decimal ,"
+        )
     return text.where(~absent, None), "text"
 
 
@@ -300,6 +322,13 @@ def _times(text: pd.Series, absent: pd.Series, time_format: str | None) -> pd.Se
 # Writing
 
 
+def check_folder(path: str) -> None:
+    """Raise FileError if there is no folder for a file that is to be written."""
+    folder = pathlib.Path(path).parent
+    if path != "-" and not folder.is_dir():
+        raise FileError(f"There is no folder {str(folder)!r} to write {path!r} to. Make it first.")
+
+
 @contextmanager
 def replacing(path: str) -> Iterator[str]:
     """Give the name of a temporary file that becomes `path` if nothing fails."""
@@ -307,6 +336,8 @@ def replacing(path: str) -> Iterator[str]:
     if target.exists() and not target.is_file():  # a pipe, /dev/stdout
         yield path
         return
+    check_folder(path)
+    target = target.resolve()  # a link stays one
     suffix = "".join(target.suffixes[-2:]) if path.endswith(".gz") else target.suffix
     handle, name = tempfile.mkstemp(suffix, f".{target.stem}.", target.parent)
     os.close(handle)
@@ -314,7 +345,9 @@ def replacing(path: str) -> Iterator[str]:
         yield name
         mask = os.umask(0)
         os.umask(mask)
-        os.chmod(name, 0o666 & ~mask)  # mkstemp's files are private
+        # mkstemp's files are private; a file that is replaced stays as private as it is.
+        mode = target.stat().st_mode & 0o777 if target.exists() else 0o666 & ~mask
+        os.chmod(name, mode)
         os.replace(name, target)
     except BaseException:
         pathlib.Path(name).unlink(missing_ok=True)
@@ -429,13 +462,25 @@ def load_model(path: str, tell: Callable[[str], None]) -> Any:
         f"{path} is a pickle, which can run any code as it is loaded: use only files that you "
         "trust (a .skops file runs none)."
     )
-    return joblib.load(path)
+    try:
+        return joblib.load(path)
+    except OSError:
+        raise
+    except Exception as error:  # whatever a pickle of anything else may raise
+        raise FileError(f"{pathlib.Path(path).name} is not a model: {_words(error)}") from error
+
+
+def _words(error: Exception) -> str:
+    return f"loading it raised {type(error).__name__}."
 
 
 def _load_skops(path: str) -> Any:
     import skops.io
 
-    unknown = skops.io.get_untrusted_types(file=path)
+    try:
+        unknown = skops.io.get_untrusted_types(file=path)
+    except (zipfile.BadZipFile, KeyError, ValueError) as error:
+        raise FileError(f"{pathlib.Path(path).name} is not a model: {_words(error)}") from error
     foreign = [name for name in unknown if not name.startswith("sktvae.") and name not in _VALUES]
     if foreign:
         raise FileError(

@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
+
+from sktvae._files import CsvFormat
+
+# A value of a list: one in double quotes, which may hold "|", or all up to the next "|".
+_PART = re.compile(r'(?:^|\|)("[^"]*"(?=\||$)|[^|]*)')
 
 
 class WhereError(ValueError):
     """A condition that cannot be understood; the message says why."""
 
 
-def conditions_of(model: Any, where: Sequence[str], written: dict[str, str]) -> dict:
+def conditions_of(model: Any, where: Sequence[str], form: CsvFormat) -> dict:
     """Return the conditions that texts such as "age=30..50" state.
 
     Parameters
     ----------
     model : TVAESynthesizer
     where : sequence of str
-    written : dict of str to str
-        How the columns are written, see `CsvFormat`.
+    form : CsvFormat
+        How the columns are written.
 
     Raises
     ------
@@ -41,37 +47,39 @@ def conditions_of(model: Any, where: Sequence[str], written: dict[str, str]) -> 
         if name in conditions:
             raise WhereError(f"{name!r} is given twice. Join values with |.")
         column = model.encoder_.schema_.columns[columns[name]]
-        conditions[column.name] = _allowed(model, columns[name], text[len(name) + 1 :], written)
+        conditions[column.name] = _allowed(model, columns[name], text[len(name) + 1 :], form)
     return conditions
 
 
-def _allowed(model: Any, i: int, text: str, written: dict[str, str]) -> Any:
+def _allowed(model: Any, i: int, text: str, form: CsvFormat) -> Any:
     """Return the condition that a text states on column `i`."""
     column = model.encoder_.schema_.columns[i]
+    parts = _PART.findall(text)
+    if len(parts) > 1:
+        return [_allowed(model, i, part, form) for part in parts]
     if len(text) > 1 and text[0] == text[-1] == '"':
-        return _value(model, i, text[1:-1], written)
-    if "|" in text:
-        return [_allowed(model, i, part, written) for part in text.split("|")]
+        return _value(model, i, text[1:-1], form)
     if not text:
         return None
     low, sign, high = text.partition("..")
     if not (sign and column.is_numeric):
-        return _value(model, i, text, written)
+        return _value(model, i, text, form)
     if not (low and high):
         raise WhereError(f"the range {text!r} of {column.name!r} needs two ends, such as 30..50.")
-    ends = _value(model, i, low, written), _value(model, i, high, written)
-    if ends[0] > ends[1]:
+    ends = _value(model, i, low, form), _value(model, i, high, form)
+    if not ends[0] <= ends[1]:  # also if one is NaN
         raise WhereError(f"the range {text!r} is empty.")
     return pd.Interval(*ends, closed="both")
 
 
-def _value(model: Any, i: int, text: str, written: dict[str, str]) -> Any:
+def _value(model: Any, i: int, text: str, form: CsvFormat) -> Any:
     """Return the value of column `i` that a text stands for."""
     column = model.encoder_.schema_.columns[i]
-    how = written.get(str(column.name), "")
+    how = form.columns.get(str(column.name), "")
     try:
         if column.kind == "number":
-            return int(text) if text.lstrip("-").isdigit() else float(text)
+            dotted = text.replace(form.decimal, ".")
+            return int(dotted) if dotted.lstrip("-").isdigit() else float(dotted)
         if column.kind == "datetime":
             time = _time(text, how)
             zone = column.storage.dtype.tz if column.has_zone else None

@@ -143,7 +143,7 @@ def test_wrong_usage(folder, arguments, says):
         (["sample", "DATA", "-n", "1"], "ends in .skops or .joblib"),
         (["sample", "MODEL", "-n", "1", "-o", "rows.xls"], "'rows.xls' does not say what kind"),
         (["sample", "MODEL", "-n", "1", "--where", "zip=Rome"], "'Rome' is not among"),
-        (["sample", "MODEL", "-n", "1", "-o", "none/rows.csv"], "No such file or directory"),
+        (["sample", "MODEL", "-n", "1", "-o", "none/rows.csv"], "There is no folder 'none'"),
         (["fit", "none.csv", "-o", "new.skops"], "none.csv: No such file or directory."),
         (["fit", "DATA", "-o", "new.model"], "ends in .skops or .joblib"),
         (["fit", "DATA", "-o", "new.skops", "--epochs", "1", "--set", "tol=-1"], "'tol'"),
@@ -300,6 +300,7 @@ def test_conditions(folder):
     came = pd.to_datetime(rows["came"], format="%d.%m.%Y")
     assert came.between("2024-03-01", "2024-04-05").all()
     assert set(sampled(folder, "-n", 5, "--where", 'a=b="x|y"')["a=b"]) == {"x|y"}
+    assert set(sampled(folder, "-n", 30, "--where", 'a=b="x|y"|">50K"')["a=b"]) == {"x|y", ">50K"}
     assert set(sampled(folder, "-n", 5, "--where", "age=")["age"]) == {"NA"}
     assert set(sampled(folder, "-n", 9, "--where", "age=33|40..41")["age"]) <= {"33", "40", "41"}
 
@@ -354,6 +355,20 @@ def test_fit_suggests_relations_as_options(folder, tmp_path):
     assert "--relation \"LessEqual('came', 'left')\"" in result.stderr
     assert "nowhere later" not in result.stderr and result.stdout == ""
     assert json.loads(run("info", model, "--json").stdout)["relations"] == []
+
+
+@pytest.mark.parametrize("name", ["fake.skops", "fake.joblib"])
+def test_a_file_that_is_no_model_is_named(name, tmp_path):
+    (tmp_path / name).write_text("a,b\n1,2\n")
+    result = run("info", tmp_path / name, code=1)
+    assert f"Error: {name} is not a model" in result.stderr
+
+
+def test_a_report_is_html(tmp_path):
+    (tmp_path / "a.csv").write_text("a,b\n1,2\n")
+    table = tmp_path / "a.csv"
+    result = run("evaluate", table, table, "--html", tmp_path / "report.pdf", code=2)
+    assert "must end in .html" in result.stderr and not (tmp_path / "report.pdf").exists()
 
 
 def test_a_skops_file_with_foreign_code_is_not_loaded(tmp_path):
@@ -553,3 +568,41 @@ def test_interrupted(tmp_path):
 def test_the_citation_is_of_this_version():
     citation = (ROOT / "CITATION.cff").read_text()
     assert f"\nversion: {sktvae.__version__}\n" in citation
+
+
+def test_a_name_that_occurs_twice_is_an_error(tmp_path):
+    (tmp_path / "data.csv").write_text("a,b,a\n1,2,3\n")
+    with pytest.raises(FileError, match="two columns named 'a'"):
+        read_table(str(tmp_path / "data.csv"))
+
+
+def test_decimal_commas_are_suspected(tmp_path):
+    path = tmp_path / "data.csv"
+    path.write_text("a;b\n1,5;x\n-2,25;y\n")
+    with pytest.warns(UserWarning, match="'a' is taken for text.*--decimal ,"):
+        read_table(str(path))
+    assert read_table(str(path), CsvOptions(decimal=",")).frame["a"].tolist() == [1.5, -2.25]
+
+
+def test_conditions_are_written_as_the_data_are(tmp_path):
+    data, model = tmp_path / "data.csv", tmp_path / "model.skops"
+    numbers = np.random.default_rng(0).normal(size=200).round(1)
+    pd.DataFrame({"a": numbers, "b": "x"}).to_csv(data, sep=";", decimal=",", index=False)
+    run("fit", data, "-o", model, "--decimal", ",", *QUICK)
+    rows = run("sample", model, "-n", 9, "--where", "a=-0,5..0,5").stdout.splitlines()[1:]
+    assert all(abs(float(row.split(";")[0].replace(",", "."))) <= 0.5 for row in rows)
+
+
+def test_links_and_permissions_stay(tmp_path):
+    target, link = tmp_path / "target.csv", tmp_path / "link.csv"
+    target.touch(mode=0o600)
+    link.symlink_to(target)
+    write_table([pd.DataFrame({"a": [1]})], str(link), CsvFormat())
+    assert link.is_symlink() and target.read_text() == "a\n1\n"
+    assert target.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_folder_that_does_not_exist_is_named_before_the_fit(tmp_path):
+    (tmp_path / "data.csv").write_text("a\n")  # not even read
+    result = run("fit", tmp_path / "no.csv", "-o", tmp_path / "none" / "model.skops", code=1)
+    assert "no folder" in result.stderr and "none" in result.stderr

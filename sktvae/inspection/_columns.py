@@ -12,6 +12,7 @@ import pandas as pd
 from sktvae._table.column import Column
 from sktvae._table.containers import as_frame
 from sktvae._table.schema import learn_column
+from sktvae.metrics._tables import identifiers, read_tables
 
 
 @dataclass(frozen=True)
@@ -59,9 +60,24 @@ def shared_columns(
     return list(columns)
 
 
+def shown_columns(
+    real: pd.DataFrame, synthetic: pd.DataFrame, columns: Sequence[Hashable] | None
+) -> list[Hashable]:
+    """Return `shared_columns`; by default without identifiers, unless there is nothing else."""
+    names = shared_columns(real, synthetic, columns)
+    if columns is not None:
+        return names
+    (table,) = read_tables(real=real[names])
+    left_out = identifiers(table)
+    return [name for i, name in enumerate(names) if i not in left_out] or names
+
+
 def frames_of(real: Any, synthetic: Any) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return both tables as DataFrames; raise ValueError if a name occurs twice in one."""
-    frames = as_frame(real)[0], as_frame(synthetic)[0]
+    """Return both tables as DataFrames, matched by position where only one has names.
+
+    Raises ValueError if a name occurs twice in one.
+    """
+    frames = as_frame(real)[0], named_like(real, synthetic)
     for what, frame in zip(("real", "synthetic"), frames, strict=True):
         twice = frame.columns[frame.columns.duplicated()]
         if len(twice):
@@ -70,6 +86,15 @@ def frames_of(real: Any, synthetic: Any) -> tuple[pd.DataFrame, pd.DataFrame]:
                 "each: X.loc[:, ~X.columns.duplicated()]."
             )
     return frames
+
+
+def named_like(first: Any, other: Any) -> pd.DataFrame:
+    """Return a table as a DataFrame, with the names of the first if only that one has names."""
+    frame, container = as_frame(other)
+    names, named = as_frame(first)[0].columns, as_frame(first)[1].named
+    if named and not container.named and len(names) == frame.shape[1]:
+        frame = frame.set_axis(names, axis=1)
+    return frame
 
 
 def paired_columns(

@@ -11,7 +11,13 @@ import numpy as np
 import pandas as pd
 
 from sktvae._table.times import TimeColumn
-from sktvae.inspection._columns import PairedColumn, distinct_present, paired_columns
+from sktvae.inspection._columns import (
+    PairedColumn,
+    distinct_present,
+    frames_of,
+    paired_columns,
+    shown_columns,
+)
 from sktvae.inspection._drawing import (
     REAL,
     SYNTHETIC,
@@ -318,7 +324,8 @@ class MarginalsDisplay:
         ----------
         real, synthetic : DataFrame or array-like
         columns : sequence of column names, default=None
-            The columns to show, in this order; None shows all that both tables have.
+            The columns to show, in this order; None shows all that both tables have,
+            identifiers aside.
         ax : Axes or array-like of Axes, default=None
             See :meth:`plot`.
 
@@ -332,7 +339,9 @@ class MarginalsDisplay:
             If a table lacks a column that `columns` names, or if a column cannot be read.
         """
         require_matplotlib(cls.__name__)
-        marginals = [marginal_of(pair) for pair in paired_columns(real, synthetic, columns)]
+        one, two = frames_of(real, synthetic)
+        pairs = paired_columns(one, two, shown_columns(one, two, columns))
+        marginals = [marginal_of(pair) for pair in pairs]
         return cls(marginals=marginals).plot(ax=ax)
 
     def plot(self, ax: Any = None, *, n_columns: int = 4) -> MarginalsDisplay:

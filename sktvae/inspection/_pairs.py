@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from sktvae.inspection._columns import frames_of, shared_columns
+from sktvae.inspection._columns import frames_of, shown_columns
 from sktvae.inspection._comparison import compare_pairs, worst_pairs
 from sktvae.inspection._drawing import (
     COLOR_MAP,
@@ -116,7 +116,8 @@ class PairTrendsDisplay:
         ----------
         real, synthetic : DataFrame or array-like
         columns : sequence of column names, default=None
-            The columns to compare, in this order; None compares all that both tables have.
+            The columns to compare, in this order; None compares all that both tables have,
+            identifiers aside.
         ax : Axes, default=None
             None makes a new figure.
 
@@ -131,7 +132,7 @@ class PairTrendsDisplay:
         """
         require_matplotlib(cls.__name__)
         one, two = frames_of(real, synthetic)
-        names = shared_columns(one, two, columns)
+        names = shown_columns(one, two, columns)
         if len(names) < 2:
             raise ValueError(f"There is no pair: the tables share the column {names[0]!r} only.")
         errors, chance = compare_pairs(one[names], two[names], _SEED)

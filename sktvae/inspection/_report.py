@@ -15,8 +15,7 @@ import pandas as pd
 from sklearn.utils import check_random_state
 from tqdm import tqdm
 
-from sktvae._table.containers import as_frame
-from sktvae.inspection._columns import frames_of, paired_columns, shared_columns
+from sktvae.inspection._columns import frames_of, named_like, paired_columns, shared_columns
 from sktvae.inspection._comparison import compare_columns, compare_pairs, worst_pairs
 from sktvae.inspection._marginals import Marginal, marginal_of
 from sktvae.inspection._words import (
@@ -236,7 +235,7 @@ def report(
     names = shared_columns(one, two)
     frames = {"real": one[names], "synthetic": two[names]}
     if holdout is not None:
-        frames["holdout"] = _holdout(holdout, names)
+        frames["holdout"] = _holdout(named_like(real, holdout), names)
     tables = read_tables(**frames)
     rows_named_by = [names[i] for i in identifiers(tables[0]) if names[i] != target]
     if 0 < len(rows_named_by) < len(names):
@@ -279,8 +278,7 @@ def report(
     )
 
 
-def _holdout(holdout: Any, names: list) -> pd.DataFrame:
-    frame = as_frame(holdout)[0]
+def _holdout(frame: pd.DataFrame, names: list) -> pd.DataFrame:
     lacking = [name for name in names if name not in frame.columns]
     if lacking:
         raise ValueError(

@@ -44,7 +44,8 @@ EXPLANATIONS = {
         "rows",
         "Detection by a classifier (AUC)",
         "How often a classifier picks the synthetic row out of a random pair of a real and a "
-        "synthetic one. 0.5 is a guess; 1 means that it is always right.",
+        "synthetic one. 0.5 is a guess, and less means no more than that it can only guess; 1 "
+        "means that it is always right.",
         is_share=False,
     ),
     "precision": Explanation(
@@ -112,15 +113,15 @@ EXPLANATIONS = {
     "mutual_information_error": Explanation(
         "pairs",
         "Strength of dependence, mean error",
-        "How differently strongly two columns depend on each other, on a scale from 0 "
+        "By how much the strength of the dependence of two columns differs, on a scale from 0 "
         "(independent) to 1 (each determines the other).",
         is_share=False,
     ),
     "utility_score": Explanation(
         "use",
         "Prediction on real rows",
-        "The score on real rows of a model that learned from synthetic rows. What chance gives is "
-        "here the score of a model that learned from real rows.",
+        "The score on real rows of a model that learned from synthetic rows; under “By chance” "
+        "stands that of a model that learned from real rows.",
         is_share=False,
     ),
     "copied_rows": Explanation(
@@ -196,7 +197,11 @@ def judge_fidelity(figures: pd.DataFrame) -> Judgement:
     is_known = detection["verdict"] != "unknown"
     if not is_known and verdict == "good":
         verdict = "unknown"
-    auc = f"a classifier reaches an AUC of {detection['value']:.2f}, and 0.50 is a guess"
+    auc = "a classifier does no better than a guess"
+    if "near-copies" in detection["message"]:
+        auc = "a classifier does worse than a guess, as it does with near-copies of real rows"
+    elif detection["value"] > 0.5:
+        auc = f"a classifier reaches an AUC of {detection['value']:.2f}, and 0.50 is a guess"
     what = {
         "good": "cannot be told from real ones",
         "fair": "can sometimes be told from real ones",

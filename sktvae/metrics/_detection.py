@@ -70,8 +70,16 @@ def detection_auc(
     -------
     auc : float
     standard_error : float
-        By equation 2 of Hanley and McNeil (1982), for all rows that were tested. It is returned if
-        `return_std` is True.
+        That of Hanley and McNeil (1982, equation 2) for all rows that were tested, enlarged as
+        Nadeau and Bengio (2003) do because folds share the rows to fit on: 1.5 times if `cv` is 5.
+        Of two tables of one source, nearly all AUCs are within 0.5 plus or minus two of it. It is
+        returned if `return_std` is True.
+
+    Notes
+    -----
+    An AUC below 0.5 means no more than that the classifier cannot tell the rows apart. Where there
+    is nothing to learn, chance differences of the rows to fit on are reversed among those that are
+    left to test on, and near-copies of real rows mislead the classifier.
 
     References
     ----------
@@ -79,6 +87,8 @@ def detection_auc(
 
     J. A. Hanley and B. J. McNeil, "The meaning and use of the area under a receiver operating
     characteristic (ROC) curve", Radiology 143 (1982).
+
+    C. Nadeau and Y. Bengio, "Inference for the generalization error", Machine Learning 52 (2003).
 
     Examples
     --------
@@ -113,7 +123,7 @@ def detection_auc(
         score = decision(model.fit(X[fitted], y[fitted]), X[tested])
         aucs.append(roc_auc_score(y[tested], score))
     auc = float(np.mean(aucs))
-    return (auc, auc_error(auc, n_rows, n_rows)) if return_std else auc
+    return (auc, cross_validated_error(auc, n_rows, cv)) if return_std else auc
 
 
 def decision(model: Any, X: np.ndarray) -> np.ndarray:
@@ -121,6 +131,14 @@ def decision(model: Any, X: np.ndarray) -> np.ndarray:
     if hasattr(model, "decision_function"):
         return model.decision_function(X)
     return model.predict_proba(X)[:, 1]
+
+
+def cross_validated_error(auc: float, n_rows: int, cv: int = 5) -> float:
+    """Return the standard error of the mean AUC of folds, with `n_rows` rows of either class.
+
+    Folds share the rows to fit on, which is the correction of Nadeau and Bengio (2003).
+    """
+    return auc_error(auc, n_rows, n_rows) * float(np.sqrt(1 + cv / (cv - 1)))
 
 
 def auc_error(auc: float, n_positive: int, n_negative: int) -> float:

@@ -59,8 +59,9 @@ def evaluate(
         One row per figure, whose name is the index, with the columns
 
         - ``value``;
-        - ``standard_error``: that of Hanley and McNeil for AUCs, otherwise the standard deviation
-          of the figure between tables of one source; NaN if it is not known;
+        - ``standard_error``: for AUCs, that of :func:`detection_auc` and :func:`membership_auc`;
+          otherwise the standard deviation of the figure between tables of one source; NaN if it
+          is not known;
         - ``chance``: what real rows of the same number would get. For the figures of fidelity it is
           the mean over ten to forty random divisions of all rows, real and synthetic, into two
           tables of these sizes; for utility, the score of the model of real rows; for copies, the
@@ -100,7 +101,7 @@ def evaluate(
     >>> figures.loc["worst_pair", "verdict"]
     'poor'
     >>> print(figures.loc["worst_pair", "message"])
-    The pair that differs most is 'x' and 'y': ... of the rows would have to change, and ...
+    The pair that differs most beyond chance is 'x' and 'y': ... would be usual.
     """
     given = {"X_real": X_real, "X_synthetic": X_synthetic}
     if X_holdout is not None:

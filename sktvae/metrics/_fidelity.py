@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from sktvae.metrics._coverage import neighbourhoods_by_chance
-from sktvae.metrics._detection import detection_auc
+from sktvae.metrics._detection import cross_validated_error, detection_auc
 from sktvae.metrics._features import cut
 from sktvae.metrics._judge import CERTAIN, FAIR, GOOD, POOR, UNKNOWN, Figure, judge, listed, unknown
 from sktvae.metrics._pairs import all_pairs, compare, trend_scores
@@ -37,7 +37,7 @@ LIMITS = {
     "coverage": (0.05, 0.20),
 }
 _WORST_INFORMATION = (0.10, 0.25)  # the same, for the worst pair of columns
-_CERTAIN_LARGEST = 4.0  # maxima are skewed to the right
+_CERTAIN_LARGEST = 4.0  # maxima are skewed to the right, and AUCs below 0.5 are usual
 _MOST_PAIRS = 5_000
 _MOST_NEIGHBOURS = 2_000
 _FEW_ROWS = 100  # gradient boosting learns little from fewer
@@ -125,13 +125,13 @@ def shapes(chance: Chance) -> list[Figure]:
     verdict = judge(means.mean() - value, CERTAIN * means.std(), LIMITS[names[0]])
     message = (
         f"On average, the real and the synthetic distribution of a column overlap by {value:.1%}; "
-        f"those of two samples of one source would by {means.mean():.1%}."
+        f"those of two samples of one source would overlap by {means.mean():.1%}."
     )
     mean = Figure(names[0], value, float(means.std()), float(means.mean()), 1.0, verdict, message)
     worst = _Worst.of(1 - scores, 1 - usual)
     value, typical = 1 - worst.error, 1 - worst.typical
     message = (
-        f"The column whose distribution differs most is {chance.real.names[worst.position]!r}: the "
+        f"The column that differs most beyond chance is {chance.real.names[worst.position]!r}: the "
         f"overlap is {value:.1%}, and {typical:.1%} would be usual."
     )
     verdict = worst.judge(LIMITS[names[1]])
@@ -144,12 +144,16 @@ def missing_values(chance: Chance) -> list[Figure]:
     function = lambda *tables: missing_rate_error(*tables, average=None).to_numpy()
     errors, usual = function(chance.real, chance.synthetic), chance.of(function)
     worst = _Worst.of(errors, usual)
-    message = (
-        f"The share of missing values differs most in {chance.real.names[worst.position]!r}, by "
-        f"{worst.error:.1%}."
-        if errors.any()
-        else "Each column has the same share of missing values in both tables."
-    )
+    if not errors.any():
+        message = "Each column has the same share of missing values in both tables."
+    elif worst.error <= worst.typical:
+        message = "The shares of missing values differ no more than those of one source would."
+    else:
+        message = (
+            "The share of missing values differs most beyond chance in "
+            f"{chance.real.names[worst.position]!r}: by {worst.error:.1%}, where "
+            f"{worst.typical:.1%} would be usual."
+        )
     means = usual.mean(axis=1)
     verdict = worst.judge(LIMITS[name])
     return [
@@ -195,7 +199,7 @@ def trends(chance: Chance) -> list[Figure]:
     verdict = judge(usual.mean() - value, CERTAIN * usual.std(), LIMITS[name])
     message = (
         f"Correlations and contingency tables of two columns agree by {value:.1%} on average; "
-        f"those of two samples of one source would by {usual.mean():.1%}."
+        f"those of two samples of one source would agree by {usual.mean():.1%}."
     )
     return [Figure(name, value, float(usual.std()), float(usual.mean()), 1.0, verdict, message)]
 
@@ -222,8 +226,8 @@ def pairs(chance: Chance) -> list[Figure]:
     verdict = judge(value - mean, CERTAIN * noise, LIMITS[names[0]])
     out = [Figure(names[0], value, noise, mean, 0.0, verdict, message)]
     message = (
-        f"The pair that differs most is {_pair(chance, worst)}: {worst.error:.1%} of the rows "
-        f"would have to change, and {worst.typical:.1%} would be usual."
+        f"The pair that differs most beyond chance is {_pair(chance, worst)}: {worst.error:.1%} "
+        f"of the rows would have to change, and {worst.typical:.1%} would be usual."
     )
     verdict = worst.judge(LIMITS[names[1]])
     out.append(Figure(names[1], worst.error, worst.spread, worst.typical, 0.0, verdict, message))
@@ -264,8 +268,20 @@ def detection(chance: Chance, rng: np.random.RandomState, max_rows: int) -> list
     if verdict == GOOD and n_rows < _FEW_ROWS:
         verdict = UNKNOWN
     about = f"AUC {auc:.2f} +- {2 * error:.2f}: "
-    if verdict == UNKNOWN:
+    if is_misled(auc, min(n_rows, max_rows // 2)):
+        about = (
+            "A classifier cannot tell synthetic from real rows. It does worse than a guess, as it "
+            "does if synthetic rows are near-copies of real ones: pass X_holdout to find out."
+        )
+    elif verdict == UNKNOWN and auc <= 0.5:
+        about = f"A classifier can only guess, but {n_rows} rows are too few for it to learn from."
+    elif verdict == UNKNOWN:
         about += f"{n_rows} rows are too few to tell."
+    elif auc <= 0.5:
+        about = (
+            "A classifier cannot tell synthetic from real rows: on rows that it has not seen, it "
+            "does no better than a guess."
+        )
     elif auc - 2 * error <= 0.5:
         about += (
             "a classifier cannot tell synthetic from real rows; indistinguishable at this size."
@@ -275,6 +291,11 @@ def detection(chance: Chance, rng: np.random.RandomState, max_rows: int) -> list
     else:
         about += f"a classifier tells {auc:.0%} of the pairs of a real and a synthetic row apart."
     return [Figure(name, auc, error, 0.5, 0.5, verdict, about)]
+
+
+def is_misled(auc: float, n_rows: int) -> bool:
+    """Whether an AUC is so far below 0.5 that this is not chance."""
+    return 0.5 - auc > _CERTAIN_LARGEST * cross_validated_error(0.5, n_rows)
 
 
 def regions(chance: Chance, rng: np.random.RandomState) -> list[Figure]:
@@ -291,7 +312,7 @@ def regions(chance: Chance, rng: np.random.RandomState) -> list[Figure]:
     texts = (
         "{:.1%} of the synthetic rows lie where real rows lie; {:.1%} would be usual.",
         "{:.1%} of the real rows lie where synthetic rows lie; {:.1%} would be usual.",
-        "Synthetic rows crowd {:.2f} times as densely around real rows as these themselves; "
+        "Synthetic rows lie {:.2f} times as densely around real rows as real rows do; "
         "{:.2f} times would be usual.",
         "{:.1%} of the real rows have a synthetic row nearby; {:.1%} would be usual.",
     )

@@ -222,7 +222,7 @@ def _edges(values: np.ndarray) -> np.ndarray:
 def _correlations(table: PlainTable, numeric: np.ndarray) -> np.ndarray:
     """Return Pearson correlations over the rows in which both columns have values."""
     frame = pd.DataFrame({i: table.columns[i] for i in numeric})
-    if frame.isna().to_numpy().any():
+    if len(frame) < 2 or frame.isna().to_numpy().any():
         return frame.corr(min_periods=2).to_numpy()
     with np.errstate(divide="ignore", invalid="ignore"):  # a constant column
         return np.atleast_2d(np.corrcoef(frame.to_numpy(), rowvar=False))

@@ -7,6 +7,7 @@ from collections.abc import Hashable
 import numpy as np
 from sklearn.ensemble import HistGradientBoostingClassifier
 
+from sktvae.metrics._detection import auc_error
 from sktvae.metrics._judge import CERTAIN, Figure, judge, unknown
 from sktvae.metrics._privacy import closest_record_share, copied_rows, membership_auc
 from sktvae.metrics._tables import PlainTable
@@ -129,7 +130,9 @@ def closest(
         message += " There are too few rows to tell."
     first = Figure(names[0], share, error, 0.5, 0.5, verdict, message)
     attack = membership_auc(real, holdout, synthetic, max_rows=max_rows, random_state=rng)
-    verdict = judge(attack.auc - 0.5, CERTAIN * attack.standard_error, LIMITS[names[1]])
+    # The error of an AUC of 0.5: that of 1, as a few rows may have by chance, is 0.
+    error = auc_error(0.5, min(len(real), max_rows), min(len(holdout), max_rows))
+    verdict = judge(attack.auc - 0.5, CERTAIN * error, LIMITS[names[1]])
     message = (
         f"AUC {attack.auc:.2f} +- {2 * attack.standard_error:.2f} of an attacker who guesses, by "
         "the distance to the synthetic rows, which rows the synthesizer has seen."

@@ -16,6 +16,14 @@ from sktvae.metrics._shapes import column_shape_score, missing_rate_error, rare_
 from sktvae.metrics._utility import transfer
 
 
+def _detection_auc(
+    X_real: Any, X_synthetic: Any, *, random_state: Any = None, **kwargs: Any
+) -> float:
+    """Return the AUC, or one minus it: far below 0.5 it tells of near-copies."""
+    auc = detection_auc(X_real, X_synthetic, random_state=random_state, **kwargs)
+    return max(auc, 1 - auc)
+
+
 def _precision(X_real: Any, X_synthetic: Any, *, random_state: Any = None, **kwargs: Any) -> float:
     return precision_recall(X_real, X_synthetic, random_state=random_state, **kwargs).precision
 
@@ -42,7 +50,7 @@ _METRICS: dict[str, tuple[Callable, bool]] = {
     "mutual_information_error": (mutual_information_error, False),
     "missing_rate_error": (missing_rate_error, False),
     "rare_category_coverage": (rare_category_coverage, True),
-    "detection_auc": (detection_auc, False),
+    "detection_auc": (_detection_auc, False),
     "precision": (_precision, True),
     "recall": (_recall, True),
     "coverage": (_coverage, True),
@@ -96,7 +104,8 @@ class SynthesisScorer:
         return value if self.greater_is_better else -value
 
     def __repr__(self) -> str:
-        words = [self.metric.__name__.strip("_")]
+        # A callable object, or a function with some arguments fixed, has no name.
+        words = [getattr(self.metric, "__name__", repr(self.metric)).strip("_")]
         words += [f"{name}={value!r}" for name, value in self.parameters.items()]
         return f"SynthesisScorer({', '.join(words)}, n_samples={self.n_samples!r})"
 
@@ -174,7 +183,7 @@ def fidelity_scorer(
         The figure: "column_shape_score", "pair_trend_score", "pair_error",
         "mutual_information_error", "missing_rate_error", "rare_category_coverage", "detection_auc",
         "precision", "recall" or "coverage". Errors and AUCs, of which less is better, are returned
-        with the sign changed.
+        with the sign changed; an AUC below 0.5, as of near-copies, counts as one minus it.
     n_samples : int or None, default=None
         How many rows to sample; by default as many as there are rows to be scored on.
     random_state : int, default=0

@@ -285,3 +285,13 @@ def test_an_axes_that_cannot_be_divided_is_refused(two_samples):
         MarginalsDisplay.from_tables(*two_samples, ax=ax)
     one = MarginalsDisplay.from_tables(*two_samples, columns=["stay"], ax=ax)  # one needs not be
     assert one.axes_[0] is ax
+
+
+def test_identifiers_are_shown_only_if_they_are_named(two_samples):
+    tables = [one.assign(code=[f"p{i}" for i in range(len(one))]) for one in two_samples]
+    shown = [m.name for m in MarginalsDisplay.from_tables(*tables).marginals]
+    assert shown == list(two_samples[0])
+    assert "code" not in PairTrendsDisplay.from_tables(*tables).errors
+    (named,) = MarginalsDisplay.from_tables(*tables, columns=["code"]).marginals
+    assert named.name == "code"
+    plt.close("all")

@@ -139,7 +139,7 @@ def test_identifiers_are_left_out_and_named(real):
     told = report(first, second, random_state=0)
     assert told.not_compared["identifiers"] == ["number", "code"]
     assert told.fidelity.verdict == "good" and set(told.columns["column"]) == set(real)
-    assert "as of identifiers: number, code" in told.to_html()
+    assert "as with identifiers: number, code" in told.to_html()
 
 
 def test_a_target_adds_utility(real):
@@ -307,3 +307,23 @@ def test_small_and_narrow_tables():
     assert "Pairs of columns" in told.to_html() and not told.worst_pairs()
     array = np.random.default_rng(0).normal(size=(40, 2))
     assert len(report(array[:20], array[20:], random_state=0).columns) == 2
+
+
+@pytest.mark.parametrize("shift", [0, 1e-3])
+def test_an_auc_below_one_half_is_called_a_guess(shift):
+    rng = np.random.default_rng(2)
+    table = pd.DataFrame(rng.normal(size=(600, 3)), columns=list("abc"))
+    real = table[:300]
+    judged = report(real, real + shift if shift else table[300:], random_state=0)
+    value = judged.figures.loc["detection_auc", "value"]
+    assert value < 0.49 and f"{value:.2f}" not in repr(judged)
+    assert "a guess" in judged.fidelity.headline
+    assert ("near-copies" in judged.fidelity.headline) == bool(shift)
+
+
+def test_tables_without_names_are_matched_by_position(real):
+    numbers = real[["age", "dose", "weight"]]
+    arrays = [numbers.to_numpy()[half] for half in (slice(400), slice(400, None))]
+    judged = report(numbers, *arrays, random_state=0)
+    assert judged.not_compared == {"real": [], "synthetic": [], "identifiers": []}
+    assert set(judged.columns["column"]) == {"age", "dose", "weight"}

@@ -158,3 +158,36 @@ def test_numbers_without_room_for_bins_are_judged(values):
     ]
     figures = evaluate(*tables, random_state=0)
     assert (figures["verdict"] != "poor").all()
+
+
+@pytest.mark.parametrize("n_rows", [60, 300])
+def test_an_auc_below_one_half_is_a_guess_and_no_figure(n_rows):
+    table = pd.DataFrame(np.random.default_rng(2).normal(size=(2 * n_rows, 3)), columns=list("abc"))
+    figure = evaluate(table[:n_rows], table[n_rows:], random_state=0).loc["detection_auc"]
+    assert figure["value"] < 0.49
+    assert figure["verdict"] == ("unknown" if n_rows < 100 else "good")
+    assert "guess" in figure["message"] and "copies" not in figure["message"]
+    assert f"{figure['value']:.2f}" not in figure["message"]
+
+
+def test_a_classifier_that_near_copies_mislead_is_no_good_sign():
+    table = pd.DataFrame(np.random.default_rng(0).normal(size=(300, 4)), columns=list("abcd"))
+    figure = evaluate(table, table + 1e-3, random_state=0).loc["detection_auc"]
+    assert figure["value"] < 0.1
+    assert "near-copies" in figure["message"]
+
+
+def test_three_rows_are_too_few_to_accuse_the_synthesizer():
+    """An AUC of 1, whose own standard error is 0, is not rare for three rows."""
+    rng = np.random.default_rng(0)
+    holdout = pd.DataFrame({"x": rng.uniform(2, 3, 40), "y": rng.uniform(2, 3, 40)})
+    real = pd.DataFrame({"x": [0.0, 0.1, 0.2], "y": [0.0, 0.1, 0.2]})
+    figure = evaluate(real, real + 0.05, holdout, random_state=0).loc["membership_auc"]
+    assert figure["value"] == 1.0
+    assert figure["verdict"] == "unknown"
+
+
+@pytest.mark.filterwarnings("error")
+def test_one_row_is_judged_without_warnings_of_numpy():
+    table = pd.DataFrame({"x": [1.0, 2.0, 4.0], "y": [2.0, 3.0, 7.0]})
+    assert evaluate(table[:1], table, random_state=0).loc["detection_auc", "verdict"] == "unknown"

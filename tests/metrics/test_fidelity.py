@@ -13,6 +13,18 @@ from sktvae.metrics._features import cut
 from sktvae.metrics._tables import read_tables
 
 
+def test_the_error_of_a_cross_validated_auc_covers():
+    """Without the correction for folds, too many AUCs of two samples are 2 errors from 0.5."""
+    beyond = []
+    for seed in range(80):
+        one, other = np.random.default_rng(seed).normal(size=(2, 60, 4))
+        auc, error = metrics.detection_auc(
+            one, other, estimator=LogisticRegression(), return_std=True, random_state=seed
+        )
+        beyond.append(abs(auc - 0.5) > 2 * error)
+    assert np.mean(beyond) < 0.1
+
+
 def test_a_table_equals_itself(real):
     assert metrics.column_shape_score(real, real) == 1
     assert metrics.pair_trend_score(real, real) == 1

@@ -1,5 +1,6 @@
 """Scorers that judge an estimator by its rows."""
 
+import functools
 import pickle
 
 import numpy as np
@@ -84,3 +85,19 @@ def test_what_cannot_sample_is_refused(real):
         metrics.fidelity_scorer("pair_error")(DummyClassifier(), real)
     with pytest.raises(ValueError, match="'metric' parameter of fidelity_scorer"):
         metrics.fidelity_scorer("beauty")
+
+
+def test_a_metric_without_a_name_is_shown():
+    scorer = metrics.make_synthesis_scorer(functools.partial(metrics.pair_error, average="mean"))
+    assert "pair_error" in repr(scorer)
+
+
+def test_near_copies_of_the_rows_to_be_scored_are_no_good_rows(real):
+    class Copies(Resampler):
+        def sample(self, n_samples=1, *, random_state=None):
+            return self.rows_.reset_index(drop=True)
+
+    scorer = metrics.fidelity_scorer("detection_auc")
+    model = Copies().fit(real)
+    assert metrics.detection_auc(real, model.sample()) < 0.3
+    assert scorer(model, real) < -0.7
