@@ -853,13 +853,14 @@ def test_what_was_learned_is_used(trained):
     assert filled["text"][1] in ("a", "c")
 
 
-def test_a_rare_category_tells_about_other_columns():
-    rng = np.random.default_rng(0)
-    is_ill = np.arange(1050) >= 1000
+@pytest.mark.parametrize("n_ill, seed", [(50, 0), (20, 3)])
+def test_a_rare_category_tells_about_other_columns(n_ill, seed):
+    rng = np.random.default_rng(seed)
+    is_ill = np.arange(1000 + n_ill) >= 1000
     X = pd.DataFrame(
         {"a": rng.normal(2.0 * is_ill).round(2), "b": rng.normal(2.0 * is_ill).round(2)}
     )
-    X["noise"] = rng.normal(size=1050).round(2)
+    X["noise"] = rng.normal(size=len(X)).round(2)
     X["state"] = np.where(is_ill, "ill", "well")
     drawn = TVAESynthesizer(random_state=0).fit(X).sample(2000, conditions={"state": "ill"})
     assert (drawn[["a", "b"]].mean() > 1).all()  # 2 in the table, and 0 where nothing is learned

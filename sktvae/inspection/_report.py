@@ -237,11 +237,11 @@ def report(
     if holdout is not None:
         frames["holdout"] = _holdout(named_like(real, holdout), names)
     tables = read_tables(**frames)
-    rows_named_by = [names[i] for i in identifiers(tables[0]) if names[i] != target]
-    if 0 < len(rows_named_by) < len(names):
-        names = [name for name in names if name not in rows_named_by]
-        frames = {what: frame[names] for what, frame in frames.items()}
-        tables = read_tables(**frames)
+    left_out = [i for i in identifiers(tables[0]) if names[i] != target]
+    if 0 < len(left_out) < len(names):
+        kept = [i for i in range(len(names)) if i not in left_out]
+        names = [names[i] for i in kept]
+        tables = tuple(table.select(kept) for table in tables)
     seed = int(check_random_state(random_state).randint(2**31 - 1))
     with _Progress(progress) as bar:
         figures = evaluate(*tables, target=target, random_state=seed, callback=bar.of_evaluate)

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from sktvae import metrics
-from sktvae.metrics import evaluate
+from sktvae.metrics import detection_auc, evaluate
 from sktvae.metrics._judge import judge
 
 NAMES = [
@@ -142,12 +142,11 @@ def test_many_categories_of_few_rows_give_no_rows_away():
     """Categories that one table lacks tell nothing if the other lacks as many."""
     rng = np.random.default_rng(0)
     tables = [
-        pd.DataFrame({"cabin": rng.integers(0, 600, 400).astype(str), "x": rng.normal(size=400)})
-        for _ in range(2)
+        pd.DataFrame({"cabin": [f"{prefix}{i}" for i in range(150)] + ["none"] * 150})
+        for prefix in "ab"
     ]
-    figures = evaluate(*tables, random_state=0)
-    assert figures.loc["detection_auc", "value"] < 0.56
-    assert (figures["verdict"] != "poor").all()
+    tables = [table.assign(x=rng.normal(size=300)) for table in tables]
+    assert detection_auc(*tables, random_state=0) < 0.56
 
 
 @pytest.mark.parametrize("values", [[np.nan], [1e-200, 2e-200], [-1e308, 1e308], [1e200, 5e-324]])
@@ -191,3 +190,16 @@ def test_three_rows_are_too_few_to_accuse_the_synthesizer():
 def test_one_row_is_judged_without_warnings_of_numpy():
     table = pd.DataFrame({"x": [1.0, 2.0, 4.0], "y": [2.0, 3.0, 7.0]})
     assert evaluate(table[:1], table, random_state=0).loc["detection_auc", "verdict"] == "unknown"
+
+
+def test_missing_values_are_blamed_on_a_column_only_beyond_chance():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(2, 500, 2))
+    tables = [pd.DataFrame(one, columns=["a", "b"]).mask(rng.random((500, 2)) < 0.2) for one in x]
+    # As many missing values in both tables, but for one: less than chance would give.
+    equal = tables[0].iloc[::-1].assign(a=tables[0]["a"].iloc[:-1])
+    message = evaluate(tables[0], equal, random_state=0).loc["missing_rate_error", "message"]
+    assert message == "The shares of missing values differ no more than those of one source would."
+    worse = tables[1].assign(b=tables[1]["b"].mask(rng.random(500) < 0.3))
+    message = evaluate(tables[0], worse, random_state=0).loc["missing_rate_error", "message"]
+    assert "most beyond chance in 'b'" in message
