@@ -35,11 +35,24 @@ def page_of(report: Any) -> str:
     ImportError
         If Jinja2 or matplotlib is not installed.
     """
+    require_matplotlib("The report")
+    with _own_style():
+        context = _context(report)
+    return rendered("report.html.jinja", context)
+
+
+def rendered(template: str, context: dict[str, Any]) -> str:
+    """Return a page of a template, with the words and signs of verdicts.
+
+    Raises
+    ------
+    ImportError
+        If Jinja2 is not installed.
+    """
     try:
         import jinja2
     except ImportError as error:
         raise ImportError('The report needs Jinja2: pip install "sktvae[report]".') from error
-    require_matplotlib("The report")
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("sktvae.inspection", ""),
         autoescape=True,  # names of columns and categories may hold markup
@@ -47,9 +60,7 @@ def page_of(report: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    with _own_style():
-        context = _context(report)
-    return environment.get_template("report.html.jinja").render(context)
+    return environment.get_template(template).render(words=_WORDS, signs=_SIGNS, **context)
 
 
 def _context(report: Any) -> dict[str, Any]:
@@ -57,8 +68,6 @@ def _context(report: Any) -> dict[str, Any]:
     copies = report.figures.loc["copied_rows"] if "copied_rows" in report.figures.index else None
     return {
         "report": report,
-        "words": _WORDS,
-        "signs": _SIGNS,
         "sections": _sections(report),
         "columns": [_column(row) for row in report.columns.head(_N_COLUMNS).itertuples()],
         "pictures": pictures[:_N_OPEN],

@@ -116,7 +116,7 @@ class Report:
             )
         ]
         pairs = self.worst_pairs()
-        return _plain(
+        return plain(
             {
                 "title": self.title,
                 "fidelity": vars(self.fidelity),
@@ -313,12 +313,12 @@ class _Progress:
             self._bar.set_postfix_str(_OWN_STEPS[number])
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """Return a value as what JSON knows; NaN becomes None, and other objects text."""
     if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     if value is None or isinstance(value, str | bool | int):
         return value
     if isinstance(value, np.bool_):

@@ -5,6 +5,7 @@ pandas, polars or pyarrow, or arrays; their columns are matched by name, and tho
 decide what is a number, a time or a category.
 """
 
+from sktvae.metrics._attacks import privacy_attacks
 from sktvae.metrics._coverage import (
     DensityCoverage,
     PrecisionRecall,
@@ -13,16 +14,17 @@ from sktvae.metrics._coverage import (
 )
 from sktvae.metrics._detection import detection_auc
 from sktvae.metrics._evaluate import evaluate
+from sktvae.metrics._intervals import PrivacyRisk
+from sktvae.metrics._linkability import linkability
+from sktvae.metrics._membership import MembershipAUC, likelihood_membership, membership_auc
 from sktvae.metrics._pairs import mutual_information_error, pair_error, pair_trend_score
 from sktvae.metrics._privacy import (
     AttributeInference,
     ClosestRecordShare,
     CopiedRows,
-    MembershipAUC,
     attribute_inference,
     closest_record_share,
     copied_rows,
-    membership_auc,
 )
 from sktvae.metrics._scorers import (
     SynthesisScorer,
@@ -36,6 +38,7 @@ from sktvae.metrics._shapes import (
     missing_rate_error,
     rare_category_coverage,
 )
+from sktvae.metrics._singling_out import singling_out
 from sktvae.metrics._utility import Utility, utility_score
 
 __all__ = [
@@ -45,6 +48,7 @@ __all__ = [
     "DensityCoverage",
     "MembershipAUC",
     "PrecisionRecall",
+    "PrivacyRisk",
     "SynthesisScorer",
     "Utility",
     "attribute_inference",
@@ -55,6 +59,8 @@ __all__ = [
     "detection_auc",
     "evaluate",
     "fidelity_scorer",
+    "likelihood_membership",
+    "linkability",
     "lost_categories",
     "make_synthesis_scorer",
     "membership_auc",
@@ -63,7 +69,9 @@ __all__ = [
     "pair_error",
     "pair_trend_score",
     "precision_recall",
+    "privacy_attacks",
     "rare_category_coverage",
+    "singling_out",
     "utility_score",
     "utility_scorer",
 ]

@@ -9,20 +9,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from sklearn.decomposition import PCA
-from sklearn.metrics import roc_auc_score
-from sklearn.neighbors import KernelDensity, NearestNeighbors
+from sklearn.neighbors import NearestNeighbors
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import Interval, StrOptions, validate_params
+from sklearn.utils._param_validation import Interval, validate_params
 
-from sktvae.metrics._detection import auc_error
 from sktvae.metrics._features import coordinates
 from sktvae.metrics._tables import PlainTable, concat, read_tables
 
-_MAX_ROWS = [Interval(Integral, 2, None, closed="left")]
-_SAME = 1e-6  # squared distances of equal rows differ from zero by rounding
-_Z = 1.959963984540054  # 95 % of a normal distribution lie within so many standard deviations
-_MOST_COMPONENTS = 8
+MAX_ROWS = [Interval(Integral, 2, None, closed="left")]
+SAME = 1e-6  # squared distances of equal rows differ from zero by rounding
 _NEAR = 0.05  # a guess of a number is right if its rank is off by at most so much
 
 
@@ -143,7 +138,7 @@ class ClosestRecordShare(NamedTuple):
 
 
 @validate_params(
-    {"max_rows": _MAX_ROWS, "random_state": ["random_state"]}, prefer_skip_nested_validation=True
+    {"max_rows": MAX_ROWS, "random_state": ["random_state"]}, prefer_skip_nested_validation=True
 )
 def closest_record_share(
     X_train: Any,
@@ -199,9 +194,9 @@ def closest_record_share(
     points = coordinates(concat([train, holdout]), synthetic.sample(max_rows, rng))
     both, rows = points
     (near, nearest), (other, other_nearest) = (
-        _closest(rows, part) for part in np.split(both, [n_rows])
+        closest(rows, part) for part in np.split(both, [n_rows])
     )
-    tied = np.abs(near - other) <= _SAME
+    tied = np.abs(near - other) <= SAME
     closer = np.where(tied, 0.5, near < other)
     # How many synthetic rows each real row attracts; labels of the real rows are exchangeable.
     attracted = np.bincount(nearest, closer, 2 * n_rows)
@@ -210,110 +205,13 @@ def closest_record_share(
     return ClosestRecordShare(float(closer.mean()), float(np.sqrt(spread) / len(rows)))
 
 
-def _closest(rows: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the squared distance to the closest of other points, and which it is."""
-    search = NearestNeighbors(n_neighbors=1, algorithm="brute", metric="sqeuclidean").fit(others)
+def closest(
+    rows: np.ndarray, others: np.ndarray, metric: str = "sqeuclidean"
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the distance to the closest of other points, and which it is."""
+    search = NearestNeighbors(n_neighbors=1, algorithm="brute", metric=metric).fit(others)
     distance, nearest = search.kneighbors(rows)
     return distance[:, 0], nearest[:, 0]
-
-
-class MembershipAUC(NamedTuple):
-    """What `membership_auc` returns; `low` and `high` bound a 95 % interval."""
-
-    auc: float
-    standard_error: float
-    low: float
-    high: float
-
-
-@validate_params(
-    {
-        "attack": [StrOptions({"distance", "density_ratio"})],
-        "max_rows": _MAX_ROWS,
-        "random_state": ["random_state"],
-    },
-    prefer_skip_nested_validation=True,
-)
-def membership_auc(
-    X_train: Any,
-    X_holdout: Any,
-    X_synthetic: Any,
-    *,
-    attack: str = "distance",
-    max_rows: int = 10_000,
-    random_state: Any = None,
-) -> MembershipAUC:
-    """How well an attacker with the synthetic rows tells training rows from holdout rows.
-
-    0.5 is best: the attacker guesses. The AUC says how often a training row gets a higher score
-    than a holdout row. These attacks see the synthetic rows only; somebody who has the model can do
-    more.
-
-    Parameters
-    ----------
-    X_train, X_holdout, X_synthetic : DataFrame or array-like of shape (n_rows, n_columns)
-        See :func:`copied_rows`; distances are those of :func:`precision_recall`.
-    attack : {"distance", "density_ratio"}, default="distance"
-        What the attacker takes for a sign of membership. "distance": a synthetic row is near.
-        "density_ratio": synthetic rows are dense where other real rows are not (DOMIAS; van Breugel
-        et al. 2023); these other rows are half of `X_holdout`, and the densities are kernel
-        estimates in at most eight principal components.
-    max_rows : int, default=10_000
-        At most so many rows of each table are drawn.
-    random_state : int, RandomState instance or None, default=None
-        Draws the rows.
-
-    Returns
-    -------
-    figures : MembershipAUC
-        A named tuple ``(auc, standard_error, low, high)``, with the standard error of Hanley and
-        McNeil (1982) and the 95 % interval that follows from it.
-
-    References
-    ----------
-    B. van Breugel, H. Sun, Z. Qian and M. van der Schaar, "Membership inference attacks against
-    synthetic data through overfitting detection", AISTATS 2023.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from sktvae.metrics import membership_auc
-    >>> rng = np.random.default_rng(0)
-    >>> train, holdout = rng.normal(size=(2, 200, 3))
-    >>> noisy = train + 0.01 * rng.normal(size=train.shape)
-    >>> bool(membership_auc(train, holdout, noisy, random_state=0).auc > 0.9)
-    True
-    """
-    rng = check_random_state(random_state)
-    read = read_tables(X_train=X_train, X_holdout=X_holdout, X_synthetic=X_synthetic)
-    train, holdout, synthetic = (table.sample(max_rows, rng) for table in read)
-    if len(train) < 2 or len(holdout) < 2:
-        raise ValueError("X_train and X_holdout need at least two rows each.")
-    if attack == "distance":
-        _, members, fresh, made = coordinates(concat([train, holdout]), train, holdout, synthetic)
-        score = -np.concatenate([_closest(rows, made)[0] for rows in (members, fresh)])
-        score[score > -_SAME] = 0.0
-    else:
-        held = rng.permutation(len(holdout))
-        reference, holdout = (holdout.take(half) for half in np.array_split(held, 2))
-        known, members, fresh, made = coordinates(reference, train, holdout, synthetic)
-        score = _density_ratio(np.concatenate([members, fresh]), made, known)
-    label = np.repeat([1, 0], [len(train), len(holdout)])
-    auc = float(roc_auc_score(label, score))
-    error = auc_error(auc, len(train), len(holdout))
-    return MembershipAUC(auc, error, max(auc - _Z * error, 0.0), min(auc + _Z * error, 1.0))
-
-
-def _density_ratio(rows: np.ndarray, made: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """Return the log-ratio of two kernel density estimates in principal components."""
-    n_components = min(_MOST_COMPONENTS, known.shape[1], len(known))
-    components = PCA(n_components, whiten=True, random_state=0).fit(known)
-    kept = components.explained_variance_ > 1e-9  # whitening divides by it
-    rows, made, known = (components.transform(part)[:, kept] for part in (rows, made, known))
-    if not kept.any():
-        return np.zeros(len(rows))
-    log = [KernelDensity(bandwidth="scott").fit(p).score_samples(rows) for p in (made, known)]
-    return np.clip(log[0], -1e6, None) - np.clip(log[1], -1e6, None)
 
 
 class AttributeInference(NamedTuple):
@@ -337,7 +235,7 @@ class AttributeInference(NamedTuple):
 
 
 @validate_params(
-    {"max_rows": _MAX_ROWS, "random_state": ["random_state"]}, prefer_skip_nested_validation=True
+    {"max_rows": MAX_ROWS, "random_state": ["random_state"]}, prefer_skip_nested_validation=True
 )
 def attribute_inference(
     X_train: Any,
@@ -407,14 +305,14 @@ def attribute_inference(
     _, *points = coordinates(*(t.select(columns) for t in (reference, train, holdout, synthetic)))
     right = []
     for table, rows in zip((train, holdout), points[:2], strict=True):
-        guess = synthetic.take(_closest(rows, points[2])[1])
-        right.append(_is_right(table, guess, reference, secret))
+        guess = synthetic.take(closest(rows, points[2])[1])
+        right.append(is_right(table, guess, reference, secret))
     own, other = (float(part.mean()) for part in right)
     variance = own * (1 - own) / len(train) + other * (1 - other) / len(holdout)
     return AttributeInference(own, other, own - other, float(np.sqrt(variance)))
 
 
-def _is_right(table: PlainTable, guess: PlainTable, reference: PlainTable, i: int) -> np.ndarray:
+def is_right(table: PlainTable, guess: PlainTable, reference: PlainTable, i: int) -> np.ndarray:
     """Return which values of column `i` were guessed."""
     truth, guessed = table.columns[i], guess.columns[i]
     if not table.is_numeric[i]:

@@ -9,7 +9,8 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 
 from sktvae.metrics._detection import auc_error
 from sktvae.metrics._judge import CERTAIN, Figure, judge, unknown
-from sktvae.metrics._privacy import closest_record_share, copied_rows, membership_auc
+from sktvae.metrics._membership import membership_auc
+from sktvae.metrics._privacy import closest_record_share, copied_rows
 from sktvae.metrics._tables import PlainTable
 from sktvae.metrics._utility import utility_score
 
