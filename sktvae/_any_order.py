@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,8 @@ from sktvae._encoding import outcomes
 from sktvae._encoding.category import CategoryCodec
 from sktvae._encoding.codec import Codec
 from sktvae._encoding.columns import with_name
-from sktvae._encoding.conditions import Group, groups_of
+from sktvae._encoding.conditions import Group, groups_of, parts_of
+from sktvae._encoding.decoding import decoded_columns
 from sktvae._encoding.encoder import TableEncoder
 from sktvae._encoding.key import DropCodec
 from sktvae._encoding.partial import (
@@ -97,13 +98,12 @@ class Conditional:
 
     # Rows that satisfy conditions
 
-    def sample(self, n_samples: int, conditions: Any) -> Any:
-        """Draw rows that satisfy conditions, see `TVAESynthesizer.sample`."""
-        groups = [
-            part
-            for group in groups_of(conditions, self.encoder.schema_, n_samples, self.random)
-            for part in uniform_groups(self.encoder, group)
-        ]
+    def sample(self, n_samples: int, conditions: Any, first_row: int = 0) -> Any:
+        """Draw rows that satisfy conditions, see `TVAESynthesizer.sample`.
+
+        Keys are those of a table from row `first_row` on.
+        """
+        groups = self._groups(n_samples, conditions)
         drawn = [self._draw_group(group) for group in groups]
         if not drawn:
             return self.encoder.decode([np.empty(0) for _ in self.encoder.heads_], 0)
@@ -111,7 +111,60 @@ class Conditional:
         heads = [np.concatenate(parts)[order] for parts in zip(*(d[0] for d in drawn), strict=True)]
         kept = _gathered([d[1] for d in drawn], groups, n_samples, (False, None))
         bounds = _gathered([d[2] for d in drawn], groups, n_samples, (-np.inf, np.inf))
-        return self.encoder.decode(heads, n_samples, kept, bounds)
+        encoder = self.encoder
+        columns = decoded_columns(
+            encoder.schema_,
+            encoder.codecs_,
+            encoder.relations_,
+            heads,
+            n_samples,
+            kept,
+            bounds,
+            first_row,
+        )
+        return encoder.schema_.assemble(columns)
+
+    def sample_batches(self, n_samples: int, conditions: Any, batch_size: int) -> Iterator[Any]:
+        """Draw rows in tables of at most `batch_size` rows, see `TVAESynthesizer.sample_batches`.
+
+        What can be wrong with the conditions themselves is looked for before the first table.
+        """
+        if not n_samples:
+            return iter([self.sample(0, conditions)])
+        if not isinstance(conditions, Mapping):
+            frame, _ = as_frame(conditions)
+            self._check(n_samples, frame)
+            slices = row_blocks(n_samples, batch_size)
+            return self._batches(n_samples, (frame.iloc[rows] for rows in slices), batch_size)
+        options = {
+            name: list(value) if isinstance(value, Mapping) else [value]
+            for name, value in conditions.items()
+        }
+        conditions = dict(conditions)
+        self._groups(1, conditions)  # reads the shares
+        first = {name: values[0] for name, values in options.items()}
+        for name, values in options.items():
+            for value in values:
+                self._check(1, first | {name: value})
+        parts = parts_of(conditions, self.encoder.schema_, n_samples, batch_size, self.random)
+        return self._batches(n_samples, parts, batch_size)
+
+    def _batches(self, n_samples: int, parts: Iterator[Any], batch_size: int) -> Iterator[Any]:
+        for rows, part in zip(row_blocks(n_samples, batch_size), parts, strict=True):
+            yield self.sample(rows.stop - rows.start, part, rows.start)
+
+    def _groups(self, n_samples: int, conditions: Any) -> list[Group]:
+        return [
+            part
+            for group in groups_of(conditions, self.encoder.schema_, n_samples, self.random)
+            for part in uniform_groups(self.encoder, group)
+        ]
+
+    def _check(self, n_samples: int, conditions: Any) -> None:
+        """Raise what `sample` would because of conditions that cannot be met by single columns."""
+        for group in self._groups(n_samples, conditions):
+            frame, observed = frame_of(self.encoder, limits_of(self.encoder, group)[0])
+            known_rows(self.encoder, frame, observed, slack=group.slack)
 
     def _draw_group(self, group: Group) -> tuple[list[np.ndarray], dict, dict]:
         """Return heads, known values and bounds of the rows of a group."""

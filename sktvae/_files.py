@@ -16,7 +16,7 @@ import tempfile
 import warnings
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from typing import IO, Any
 
@@ -355,10 +355,7 @@ def replacing(path: str) -> Iterator[str]:
 
 
 def write_table(blocks: Iterable[pd.DataFrame], path: str, csv: CsvFormat) -> None:
-    """Write blocks of rows to one file, or to standard output.
-
-    A CSV file is written block by block; other files need all rows in memory.
-    """
+    """Write blocks of rows to one file, or to standard output, one after the other."""
     kind = kind_of_file(path)
     if path.removesuffix(".gz").lower().endswith(".tsv"):
         csv = replace(csv, sep="\t")
@@ -372,9 +369,48 @@ def write_table(blocks: Iterable[pd.DataFrame], path: str, csv: CsvFormat) -> No
             with opened(name, "wt", encoding="utf-8", newline="") as file:
                 _write_csv(blocks, file, csv)
             return
-        frame = pd.concat(list(blocks), ignore_index=True)
-        write = frame.to_parquet if kind == "parquet" else frame.to_feather
-        write(name)
+        _write_arrow(blocks, name, kind)
+
+
+def _write_arrow(blocks: Iterable[pd.DataFrame], name: str, kind: str) -> None:
+    """Write a Parquet or an Arrow file whose schema is that of the first block."""
+    import pyarrow as pa
+
+    with ExitStack() as stack:
+        writer = None
+        for frame in blocks:
+            if writer is None:
+                schema = _schema_of(frame)
+                writer = stack.enter_context(_arrow_writer(name, kind, schema))
+            try:
+                rows = pa.Table.from_pandas(frame, schema=schema, preserve_index=False)
+            except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+                raise FileError(
+                    f"The rows cannot be written as {kind}, because a column holds values of "
+                    f"several types: {error}. Write them as CSV."
+                ) from error
+            writer.write_table(rows)
+
+
+def _arrow_writer(name: str, kind: str, schema: Any) -> Any:
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    if kind == "parquet":
+        return parquet.ParquetWriter(name, schema)
+    codec = "lz4" if pa.Codec.is_available("lz4") else None  # as pandas does
+    return pa.ipc.new_file(name, schema, options=pa.ipc.IpcWriteOptions(compression=codec))
+
+
+def _schema_of(frame: pd.DataFrame) -> Any:
+    """Return the Arrow schema of a block of rows; columns without a value are taken for text."""
+    import pyarrow as pa
+
+    schema = pa.Schema.from_pandas(frame, preserve_index=False)
+    for i, field_ in enumerate(schema):
+        if pa.types.is_null(field_.type):
+            schema = schema.set(i, field_.with_type(pa.string()))
+    return schema
 
 
 def _write_csv(blocks: Iterable[pd.DataFrame], file: IO[str], csv: CsvFormat) -> None:

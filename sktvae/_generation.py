@@ -1,37 +1,54 @@
-"""Tables and scores from a fitted encoder and a fitted network, in blocks of rows.
+"""Tables, latents and scores from a fitted encoder and a fitted network, in blocks of rows.
 
-How the network draws a row is in `sktvae._model.drawing`.
+How the network draws a row is in `sktvae._model.drawing`. Blocks go to threads, in each of which
+torch computes with one thread: the operations on a block are so small that threads which share an
+operation would mostly wait for each other, above all while other processes use the processors.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
-from typing import Any
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch import Generator, Tensor
 
+from sktvae._encoding.decoding import parts_to_decode
 from sktvae._encoding.encoder import EncodedTable, TableEncoder
+from sktvae._model.decoder import CACHED_ROWS
+from sktvae._model.drawing import draw
 from sktvae._model.layout import Batch, row_blocks
 from sktvae._model.vae import VAE
 
 # Draws of z per row in `score_rows`, the same for every row.
 _SCORE_DRAWS = 8
-# Limits of a block of rows: its rows, and the numbers in its widest tensor (4 MB in float64).
-_BLOCK_ROWS = 16_384
-_BLOCK_NUMBERS = 500_000
+# Rows that are drawn together, from a seed of their own, and the numbers in the widest tensor of
+# such a block. The rows that a seed gives depend on both.
+_DRAWN_ROWS, _DRAWN_NUMBERS = CACHED_ROWS, 4_000_000
+# The fewest rows that are drawn at a time for tables of fewer rows.
+_FEWEST_ROWS = 16 * _DRAWN_ROWS
+# Rows of a table that go to a thread together. Products with fewer rows than the second number are
+# computed in other ways, and would differ in their last bits from those with more.
+_BLOCK_ROWS, _LEAST_BLOCK = 1024, 16
+# By how much blocks are larger on other devices than CPUs.
+_DEVICE_FACTOR = 64
+
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
 
 
 def draw_table(
     encoder: TableEncoder,
     vae: VAE,
     n_rows: int,
-    latent: Callable[[slice], Tensor],
     generator: Generator,
+    z: Tensor | None = None,
 ) -> Any:
-    """Draw a row for each z.
+    """Draw rows.
 
     Parameters
     ----------
@@ -39,35 +56,108 @@ def draw_table(
     vae : VAE
         It is copied to the device of the generator.
     n_rows : int
-    latent : callable
-        Returns the z of a block of rows, a tensor on the device of the generator.
     generator : torch.Generator
+        Its device and its seed are used.
+    z : tensor of shape (n_rows, E), default=None
+        On the device of the generator. None draws from the prior.
 
     Returns
     -------
     table : DataFrame, ndarray, ...
         With the container, columns and dtypes that `encoder` saw in `fit`.
     """
-    vae = _on(vae, generator.device, torch.float32)
-    # Blocks are kept as codes in small dtypes, and decoded one column at a time.
-    blocks = [
-        vae.draw(latent(rows), generator)
-        for rows in _blocks(n_rows, vae.decoder.numbers_per_drawn_row)
-    ]
-    if not blocks:
-        return encoder.decode([np.empty(0) for _ in encoder.heads_], 0)
-    heads = [np.concatenate(parts) for parts in zip(*blocks, strict=True)]
-    del blocks
-    return encoder.decode(heads, n_rows)
+    heads = _Drawn(vae, n_rows, generator, z).heads(slice(0, n_rows))
+    return _decoded(encoder, heads, n_rows, 0)
+
+
+def draw_tables(
+    encoder: TableEncoder, vae: VAE, n_rows: int, batch_size: int, generator: Generator
+) -> Iterator[Any]:
+    """Draw the rows of `draw_table` in tables of at most `batch_size` rows each.
+
+    No rows are one empty table.
+    """
+    if not n_rows:
+        yield draw_table(encoder, vae, 0, generator)
+    drawn = _Drawn(vae, n_rows, generator)
+    # Small tables are cut from many rows, as rows are drawn in blocks.
+    at_once = batch_size * -(-_FEWEST_ROWS // batch_size)
+    for rows in row_blocks(n_rows, at_once):
+        heads = drawn.heads(rows)
+        for part in row_blocks(rows.stop - rows.start, batch_size):
+            own = [head[part] for head in heads]
+            yield _decoded(encoder, own, part.stop - part.start, rows.start + part.start)
+
+
+def _decoded(encoder: TableEncoder, heads: list[np.ndarray], n_rows: int, first_row: int) -> Any:
+    """Return a table of codes, the rows of a larger one from `first_row` on."""
+    schema, codecs, relations = encoder.schema_, encoder.codecs_, encoder.relations_
+    parts = parts_to_decode(schema, codecs, relations, heads, n_rows, first_row=first_row)
+    columns: dict = {}
+    for part in in_threads(lambda part: part(), parts, torch.device("cpu")):
+        columns |= part
+    return schema.assemble(columns)
+
+
+class _Drawn:
+    """Rows of a sample, of which any can be drawn, in any order and by any number of threads.
+
+    Parameters
+    ----------
+    vae : VAE
+    n_rows : int
+        The rows of the whole sample.
+    generator : torch.Generator
+    z : tensor of shape (n_rows, E), default=None
+    """
+
+    def __init__(self, vae: VAE, n_rows: int, generator: Generator, z: Tensor | None = None):
+        self.device, self._seed = generator.device, generator.initial_seed()
+        self._n_rows, self._z = n_rows, z
+        self._vae = _on(vae, self.device, torch.float32)
+        self._layers = self._vae.decoder.drawing_layers()
+        factor = 1 if self.device.type == "cpu" else _DEVICE_FACTOR
+        numbers = factor * _DRAWN_NUMBERS // self._vae.decoder.numbers_per_drawn_row
+        self._size = max(1, min(factor * _DRAWN_ROWS, numbers))
+
+    def heads(self, rows: slice) -> list[np.ndarray]:
+        """Return the codes of some rows, an array for each head."""
+        if rows.start == rows.stop:
+            return [np.empty(0) for _ in self._vae.layout.heads]
+        first, last = rows.start // self._size, (rows.stop - 1) // self._size
+        blocks = in_threads(self._block, range(first, last + 1), self.device)
+        start = first * self._size
+        part = slice(rows.start - start, rows.stop - start)
+        return [np.concatenate(parts)[part] for parts in zip(*blocks, strict=True)]
+
+    @torch.inference_mode()
+    def _block(self, k: int) -> list[np.ndarray]:
+        rows = slice(k * self._size, min((k + 1) * self._size, self._n_rows))
+        # torch's generator keeps 32 bits of a seed. The factor is odd, so no two blocks share one.
+        generator = Generator(self.device).manual_seed((self._seed + k * 0x9E3779B1) % 2**32)
+        if self._z is None:
+            shape = (rows.stop - rows.start, self._vae.embedding_dim)
+            z = torch.randn(shape, generator=generator, device=self.device)
+        else:
+            z = self._z[rows]
+        batch = draw(self._vae.decoder, z, generator, layers=self._layers)
+        return self._vae.layout.to_columns(batch, generator)
 
 
 def posterior_means(vae: VAE, encoded: EncodedTable, device: torch.device) -> np.ndarray:
-    """Return the posterior mean of z of each row, of shape (n_samples, embedding_dim)."""
-    return _by_blocks(vae, encoded, device, lambda vae, batch: vae.posterior_mean(batch))
+    """Return the posterior mean of z of each row, of shape (n_samples, embedding_dim).
+
+    It is computed in float64, so that rows do not affect each other.
+    """
+    device = _with_float64(device)
+    vae = _on(vae, device, torch.float64)
+    return _by_blocks(vae, encoded, device, vae.posterior_mean)
 
 
 def score_rows(vae: VAE, encoded: EncodedTable, device: torch.device) -> np.ndarray:
     """Return a lower bound of the log-likelihood of each row, of shape (n_samples,).
+
+    The network computes in float32, and the terms of a row are summed up in float64.
 
     Parameters
     ----------
@@ -76,19 +166,11 @@ def score_rows(vae: VAE, encoded: EncodedTable, device: torch.device) -> np.ndar
         With its log-density.
     device : torch.device
     """
-    noise = _score_noise(vae.embedding_dim)
-    bound = _by_blocks(
-        vae,
-        encoded,
-        device,
-        lambda vae, batch: vae.log_prob_bound(batch, noise.to(batch.codes.device)),
-    )
+    device = _with_float64(device)
+    vae = _on(vae, device, torch.float32)
+    noise = _score_noise(vae.embedding_dim).to(device, torch.float32)
+    bound = _by_blocks(vae, encoded, device, lambda batch: vae.log_prob_bound(batch, noise))
     return bound + encoded.log_density
-
-
-def _blocks(n_rows: int, numbers_per_row: int) -> list[slice]:
-    """Return blocks of rows within the limits."""
-    return row_blocks(n_rows, max(1, min(_BLOCK_ROWS, _BLOCK_NUMBERS // numbers_per_row)))
 
 
 def _score_noise(embedding_dim: int) -> Tensor:
@@ -104,19 +186,25 @@ def _score_noise(embedding_dim: int) -> Tensor:
 
 
 def _by_blocks(
-    vae: VAE,
-    encoded: EncodedTable,
-    device: torch.device,
-    function: Callable[[VAE, Batch], Tensor],
+    vae: VAE, encoded: EncodedTable, device: torch.device, function: Callable[[Batch], Tensor]
 ) -> np.ndarray:
-    """Apply a function to blocks of rows in float64, so that rows do not affect each other."""
-    device = torch.device("cpu") if device.type == "mps" else device  # it has no float64
-    vae = _on(vae, device, torch.float64)
-    results = []
-    for rows in _blocks(encoded.n_samples, vae.numbers_per_row):
-        batch = vae.layout.to_batch([head[rows] for head in encoded.heads]).to(device)
-        results.append(function(vae, batch).cpu().numpy())
-    return np.concatenate(results)
+    """Apply a function of a network to blocks of rows."""
+
+    def of_block(rows: slice) -> np.ndarray:
+        n_rows = rows.stop - rows.start
+        repeated = max(n_rows, _LEAST_BLOCK)
+        heads = [np.resize(head[rows], repeated) for head in encoded.heads]
+        batch = vae.layout.to_batch(heads).to(device)
+        return function(batch).cpu().numpy()[:n_rows]
+
+    factor = 1 if device.type == "cpu" else _DEVICE_FACTOR
+    blocks = row_blocks(encoded.n_samples, factor * _BLOCK_ROWS)
+    return np.concatenate(in_threads(of_block, blocks, device))
+
+
+def _with_float64(device: torch.device) -> torch.device:
+    """Return a device; a CPU in place of one that has no float64."""
+    return torch.device("cpu") if device.type == "mps" else device
 
 
 def _on(vae: VAE, device: torch.device, dtype: torch.dtype) -> VAE:
@@ -124,3 +212,58 @@ def _on(vae: VAE, device: torch.device, dtype: torch.dtype) -> VAE:
     if device.type == "cpu" and dtype == torch.float32:
         return vae
     return copy.deepcopy(vae).to(device, dtype)
+
+
+_STARTING = threading.Lock()
+
+
+def in_threads(
+    function: Callable[[_Item], _Result], items: Sequence[_Item], device: torch.device
+) -> list[_Result]:
+    """Apply a function to items, in as many threads as torch would use for one operation.
+
+    In each of these threads torch's operations use a single thread, also if there is one item, so
+    that results do not depend on the number of threads.
+
+    Parameters
+    ----------
+    function : callable
+    items : sequence
+    device : torch.device
+        On other devices than CPUs there are no threads.
+
+    Returns
+    -------
+    results : list
+        In the order of the items.
+    """
+    n_threads = torch.get_num_threads()
+    if device.type != "cpu" or n_threads == 1:
+        return [function(item) for item in items]
+    n_workers = max(1, min(n_threads, len(items)))
+    pool = ThreadPoolExecutor(n_workers, thread_name_prefix="sktvae")
+    try:
+        _limit_to_one_thread_each(pool, n_workers, n_threads)
+        return list(pool.map(function, items))
+    finally:
+        pool.shutdown(cancel_futures=True)  # what is left after an error or Ctrl-C
+
+
+def _limit_to_one_thread_each(pool: ThreadPoolExecutor, n_workers: int, n_threads: int) -> None:
+    """Let torch use a single thread in each of the workers.
+
+    `torch.set_num_threads` changes the number of the thread that calls it, and that of threads
+    which have not used torch yet. So the workers call it, and the caller puts back the second.
+    """
+    started = threading.Barrier(n_workers)
+
+    def limit(_: int) -> None:
+        torch.set_num_threads(1)
+        torch.get_num_threads()  # a thread adopts the number for all when it first asks for it
+        started.wait()
+
+    with _STARTING:
+        try:
+            list(pool.map(limit, range(n_workers)))
+        finally:
+            torch.set_num_threads(n_threads)

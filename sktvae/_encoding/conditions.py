@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sized
+from collections.abc import Iterator, Mapping, Sized
 from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any
@@ -126,6 +126,39 @@ def groups_of(
     return groups
 
 
+def parts_of(
+    conditions: Mapping,
+    schema: TableSchema,
+    n_samples: int,
+    batch_size: int,
+    random: np.random.Generator,
+) -> Iterator[dict]:
+    """Yield the conditions of batches of rows, so that shares hold in all rows together.
+
+    Each batch gets as many rows of each value as a part of the rows in random order would have.
+
+    Parameters
+    ----------
+    conditions : dict
+    schema : TableSchema
+    n_samples, batch_size : int
+    random : Generator
+    """
+    left = {
+        name: _counts(schema.columns[schema.position(name)], value, n_samples)
+        for name, value in conditions.items()
+        if isinstance(value, Mapping)
+    }
+    for start in range(0, n_samples, batch_size):
+        size = min(batch_size, n_samples - start)
+        part = dict(conditions)
+        for name, counts in left.items():
+            drawn = random.multivariate_hypergeometric(counts, size, method="marginals")
+            left[name] = counts - drawn
+            part[name] = dict(zip(conditions[name], (drawn / size).tolist(), strict=True))
+        yield part
+
+
 _CELL = object()  # in place of an option: the value of the cell
 
 
@@ -186,7 +219,12 @@ def _shared_out(
     """Return which of the values of a condition each row gets, and these values."""
     if not isinstance(condition, Mapping):
         return np.zeros(n_samples, dtype=int), [condition]
-    values = list(condition)
+    counts = _counts(column, condition, n_samples)
+    return random.permutation(np.repeat(np.arange(len(counts)), counts)), list(condition)
+
+
+def _counts(column: Column, condition: Mapping, n_samples: int) -> np.ndarray:
+    """Return how many rows get each of the values that are given with shares."""
     is_number = all(isinstance(share, Real) for share in condition.values())
     shares = np.array(list(condition.values()) if is_number else [], dtype=float)
     if not len(shares) or not (shares >= 0).all() or abs(shares.sum() - 1) > 1e-6:
@@ -199,7 +237,7 @@ def _shared_out(
     left = n_samples - counts.sum()
     remainder = wanted - counts
     counts[np.argsort(-remainder, kind="stable")[:left]] += 1
-    return random.permutation(np.repeat(np.arange(len(values)), counts)), values
+    return counts
 
 
 def _accepted(column: Column, option: Any) -> Accepted:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from sktvae._encoding.category import CategoryCodec
 from sktvae._encoding.codec import Codec, NumberCodec
 from sktvae._encoding.columns import positions, with_name
-from sktvae._encoding.key import DropCodec
+from sktvae._encoding.key import DropCodec, KeyCodec
 from sktvae._encoding.relations import Relation
 from sktvae._heads import Categorical, Head, Uniform
 from sktvae._table.schema import TableSchema
@@ -23,6 +27,7 @@ def decoded_columns(
     n_samples: int,
     kept: dict[int, tuple[np.ndarray, Any]] | None = None,
     bounds: dict[int, tuple[np.ndarray, np.ndarray]] | None = None,
+    first_row: int = 0,
 ) -> dict[int, pd.Series]:
     """Decode one array per head to columns as the user had them, by their positions.
 
@@ -39,42 +44,119 @@ def decoded_columns(
         What replaces decoded values where the mask is true, by the position of the column.
     bounds : dict of int to tuple of two ndarrays, default=None
         Numbers between which decoded ones are to lie, by the position of the column.
+    first_row : int, default=0
+        Where the rows begin in the table that they are part of; keys are counted from there.
 
     Returns
     -------
     columns : dict of int to Series
         Without those that are dropped.
     """
-    related = related_columns(schema, relations)
-    targets = {schema.names.index(t) for r in relations for t in r.targets}
-    plain: dict[int, Any] = {}
     series: dict[int, pd.Series] = {}
+    for part in parts_to_decode(
+        schema, codecs, relations, heads, n_samples, kept, bounds, first_row
+    ):
+        series |= part()
+    return series
+
+
+def parts_to_decode(
+    schema: TableSchema,
+    codecs: list[Codec | None],
+    relations: list[Relation],
+    heads: list[np.ndarray],
+    n_samples: int,
+    kept: dict[int, tuple[np.ndarray, Any]] | None = None,
+    bounds: dict[int, tuple[np.ndarray, np.ndarray]] | None = None,
+    first_row: int = 0,
+) -> list[Callable[[], dict[int, pd.Series]]]:
+    """Return what `decoded_columns` does, as functions that can be called in any order.
+
+    Each returns columns by their positions: one column, or all those of relations.
+    """
+    decoding = _Decoding(schema, codecs, n_samples, kept or {}, bounds or {}, first_row)
+    related = related_columns(schema, relations)
+    of_relations = {}
+    parts: list[Callable[[], dict[int, pd.Series]]] = []
     start = 0
-    for i, (column, codec) in enumerate(zip(schema.columns, codecs, strict=True)):
+    for i, codec in enumerate(codecs):
         if codec is None or isinstance(codec, DropCodec):
             continue
         own = heads[start : start + len(codec.heads_)]
         start += len(own)
-        values = with_name(column.name, codec.decode, own, n_samples)
-        if isinstance(codec, NumberCodec) and i not in targets:
-            values = np.clip(values, *column.limits)  # a range may end a little beyond them
-            if bounds and i in bounds:
-                values = np.clip(values, *bounds[i])
-        if i not in targets:  # else these are what a relation learns
-            values = _with_kept(values, i, kept)
         if i in related:
-            plain[i] = values
+            of_relations[i] = own
         else:
-            series[i] = column.write(values)
-    for relation in relations:
-        at = positions(schema, relation)
-        n_targets = len(relation.targets)
-        decoded = relation.decode(plain.get(at[0]), [plain[i] for i in at[n_targets:]])
-        for i, values in zip(at[:n_targets], decoded, strict=True):
-            plain[i] = _with_kept(values, i, kept)
-    for i in plain:
-        series[i] = schema.columns[i].write(plain[i])
-    return series
+            parts.append(functools.partial(decoding.column, i, own))
+    if relations:
+        parts.append(functools.partial(decoding.related, relations, of_relations))
+    return parts
+
+
+@dataclass
+class _Decoding:
+    """What the columns of one call share, see `decoded_columns`."""
+
+    schema: TableSchema
+    codecs: list[Codec | None]
+    n_samples: int
+    kept: dict[int, tuple[np.ndarray, Any]]
+    bounds: dict[int, tuple[np.ndarray, np.ndarray]]
+    first_row: int
+
+    def column(self, i: int, heads: list[np.ndarray]) -> dict[int, pd.Series]:
+        """Decode a column that is no part of a relation."""
+        series = self._written_by_code(i, heads)
+        if series is None:
+            series = self.schema.columns[i].write(self._limited(i, self._plain(i, heads)))
+        return {i: series}
+
+    def related(
+        self, relations: list[Relation], heads: dict[int, list[np.ndarray]]
+    ) -> dict[int, pd.Series]:
+        """Decode the columns of all relations."""
+        targets = {self.schema.names.index(t) for r in relations for t in r.targets}
+        plain = {i: self._plain(i, own) for i, own in heads.items()}
+        for i in plain.keys() - targets:  # the others are what a relation learns
+            plain[i] = self._limited(i, plain[i])
+        for relation in relations:
+            at = positions(self.schema, relation)
+            n_targets = len(relation.targets)
+            decoded = relation.decode(plain.get(at[0]), [plain[i] for i in at[n_targets:]])
+            for i, values in zip(at[:n_targets], decoded, strict=True):
+                plain[i] = _with_kept(values, i, self.kept)
+        return {i: self.schema.columns[i].write(values) for i, values in plain.items()}
+
+    def _plain(self, i: int, heads: list[np.ndarray]) -> Any:
+        codec = self.codecs[i]
+        assert codec is not None
+        if isinstance(codec, KeyCodec):
+            return codec.new_keys(self.first_row, self.n_samples)
+        return with_name(self.schema.columns[i].name, codec.decode, heads, self.n_samples)
+
+    def _limited(self, i: int, values: Any) -> Any:
+        """Return decoded values within what a column can hold, and with what is to be kept."""
+        if isinstance(self.codecs[i], NumberCodec):
+            # a range may end a little beyond them
+            values = np.clip(values, *self.schema.columns[i].limits)
+            if i in self.bounds:
+                values = np.clip(values, *self.bounds[i])
+        return _with_kept(values, i, self.kept)
+
+    def _written_by_code(self, i: int, heads: list[np.ndarray]) -> pd.Series | None:
+        """Write each category once, and return the column; None where this is not possible."""
+        codec, column = self.codecs[i], self.schema.columns[i]
+        if not isinstance(codec, CategoryCodec) or len(heads) > 1 or i in self.kept:
+            return None
+        n_codes = codec.heads_[0].n_categories  # type: ignore[union-attr]
+        if n_codes > self.n_samples:
+            return None
+        values = with_name(column.name, codec.decode, [np.arange(n_codes)], n_codes)
+        written = column.write(values)
+        if written.dtype != column.storage.dtype:  # it depends on which values there are
+            return None
+        values = written.array.take(heads[0].astype(np.intp))
+        return pd.Series(values, dtype=written.dtype, name=written.name)  # objects stay objects
 
 
 def related_columns(schema: TableSchema, relations: list[Relation]) -> set[int]:
@@ -82,9 +164,9 @@ def related_columns(schema: TableSchema, relations: list[Relation]) -> set[int]:
     return {i for relation in relations for i in positions(schema, relation)}
 
 
-def _with_kept(values: Any, i: int, kept: dict | None) -> Any:
+def _with_kept(values: Any, i: int, kept: dict) -> Any:
     """Return decoded values of column i, with those in place that are to be kept."""
-    if not kept or i not in kept:
+    if i not in kept:
         return values
     mask, plain = kept[i]
     return np.where(mask, np.asarray(plain, dtype=values.dtype), values)

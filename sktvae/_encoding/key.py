@@ -174,15 +174,20 @@ class KeyCodec(_NotModelled):
             self._prefix += "-"
 
     def decode(self, heads: list[np.ndarray], n_samples: int) -> np.ndarray:
-        numbers = range(self.start_, self.start_ + n_samples)
+        return self.new_keys(0, n_samples)
+
+    def new_keys(self, first: int, n_samples: int) -> np.ndarray:
+        """Return some of the new identifiers, from the one with index `first` on."""
+        numbers = range(self.start_ + first, self.start_ + first + n_samples)
         if self.form_ == "number":
             return np.array(numbers, dtype=float)
         if self.form_ == "uuid":
-            return as_objects(self._uuids(n_samples))
+            return as_objects(self._uuids(first, n_samples))
         return as_objects(f"{self._prefix}{i:0{self._n_digits}d}{self._suffix}" for i in numbers)
 
-    def _uuids(self, n: int) -> Iterator:
-        random = np.random.default_rng(self._seed).bytes(16 * n)
+    def _uuids(self, first: int, n: int) -> Iterator:
+        bits = np.random.PCG64(self._seed)
+        random = np.random.Generator(bits.advance(2 * first)).bytes(16 * n)  # a step is eight bytes
         for i in range(0, len(random), 16):
             key = uuid.UUID(bytes=random[i : i + 16], version=4)
             if self._holds_objects:

@@ -6,18 +6,18 @@ Further notation in the shape comments: V variables, W the length of a state (`s
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
-from sktvae._model.decoder import Decoder, Walk
+from sktvae._model.decoder import CACHED_ROWS, Decoder, Walk
 from sktvae._model.head_layers import CategoricalOutput, HeadLayers
 from sktvae._model.layers import N_FEATURES, Dropout, linear, position_features
 from sktvae._model.layout import Batch, Layout, row_blocks
-from sktvae._model.likelihoods import IGNORED
+from sktvae._model.likelihoods import IGNORED, gaussian_log_prob, log_prob_of_code
 
 # A batch that is learned in random orders is divided into groups of rows, one order for each: many
 # orders in a batch make a gradient that depends little on chance.
@@ -40,12 +40,49 @@ class DrawingLayers(NamedTuple):
     ----------
     of_head : dict of int to tuple of tensor
         See `HeadLayers.each`.
+    shared : SharedLayers
     tables : list of tuple
         See `AutoregressiveDecoder.tables`.
     """
 
     of_head: dict
+    shared: SharedLayers
     tables: list
+
+
+class SharedLayers:
+    """What `AutoregressiveDecoder.shared` computes, in fewer passes over the rows, for walks.
+
+    The last bias of each block is added by the normalisation before it, and the block's first
+    bias makes up for this; the block's output is added in place.
+
+    Parameters
+    ----------
+    norms : sequence of nn.LayerNorm
+        One more than there are blocks.
+    blocks : sequence of nn.Sequential
+        A linear layer, a ReLU and a linear layer each.
+    """
+
+    def __init__(self, norms: Sequence[nn.LayerNorm], blocks: Sequence[nn.Sequential]):
+        self._shape, self._eps = norms[0].normalized_shape, norms[0].eps
+        self._norms, self._blocks = [], []
+        for norm, block in zip(norms, (*blocks, None), strict=True):
+            bias = norm.bias
+            if block is not None:
+                first, last = block[0], block[-1]
+                bias = bias + last.bias
+                own = torch.addmv(first.bias, first.weight, last.bias, alpha=-1)
+                self._blocks.append((own, first.weight.t(), last.weight.t()))
+            self._norms.append((norm.weight, bias))
+
+    def __call__(self, state: Tensor) -> Tensor:
+        """(B, W) -> (B, W)."""
+        state = F.layer_norm(state, self._shape, *self._norms[0], self._eps)
+        for norm, (bias, weight, last) in zip(self._norms[1:], self._blocks, strict=True):
+            hidden = torch.addmm(bias, state, weight).relu_()
+            state = F.layer_norm(state.addmm_(hidden, last), self._shape, *norm, self._eps)
+        return state
 
 
 class AutoregressiveDecoder(Decoder):
@@ -180,13 +217,26 @@ class AutoregressiveDecoder(Decoder):
         state = self.add_visible(self.from_z(z) + self.variable_bias, rows, order)
         return self._log_prob_of(state, rows, self._level_inputs(rows), dropout)
 
-    def log_prob_draws(self, z: Tensor, batch: Batch) -> Tensor:
-        # What does not depend on z is computed once: above all the sum of what is visible.
+    @torch.no_grad()
+    def log_prob_draws(
+        self, z: Tensor, batch: Batch, layers: DrawingLayers | None = None
+    ) -> Tensor:
+        # A walk that is given all columns: one variable at a time, whose tensors are small enough
+        # to stay in the cache, where the states of all of them at once would not be.
+        n_draws, n_rows, _ = z.shape
         rows = self._rows(batch, z.dtype)
-        bias = self.variable_bias.expand(-1, batch.n_rows, -1)
-        state = self.add_visible(bias, rows)
-        inputs = self._level_inputs(rows)
-        return torch.stack([self._log_prob_of(state + self.from_z(one), rows, inputs) for one in z])
+        walk = self.walk(z.flatten(0, 1), layers=layers)
+        total = z.new_zeros(n_draws, n_rows, dtype=torch.float64)
+        for j in walk.heads:
+            slot, out = self.layout.slot[j], walk.output(j).unflatten(0, (n_draws, n_rows))
+            if self.layout.is_categorical(j):
+                known = rows.local[slot].expand(n_draws, -1)
+                total += log_prob_of_code(out, known)
+            else:
+                known = rows.values[slot].expand(n_draws, -1)
+                total += gaussian_log_prob(known, out, self.sigma[slot])
+            walk.take(j, known.flatten())
+        return total
 
     def _rows(self, batch: Batch, dtype: torch.dtype) -> _Rows:
         codes = batch.codes.long().t()
@@ -349,11 +399,13 @@ class AutoregressiveDecoder(Decoder):
         order = self.table_order if order is None else order
         return AutoregressiveWalk(self, z, order, given, layers or self.drawing_layers())
 
+    @torch.no_grad()
     def drawing_layers(self) -> DrawingLayers:
         """What walks need that does not depend on the rows."""
         padded_bias = self.padded_bias()
         each = dict(pair for level in self.levels for pair in level.each(padded_bias))
-        return DrawingLayers(each, self.tables())
+        shared = SharedLayers([self.norm, *self.block_norms], list(self.blocks))
+        return DrawingLayers(each, shared, self.tables())
 
     def tables(self) -> list[tuple[list[int], Tensor | None]]:
         """What the codes of each variable add to the states after it.
@@ -425,7 +477,9 @@ class AutoregressiveWalk(Walk):
         super().__init__(decoder.layout, [j for heads in self.variables for j in heads], z)
         self.state = decoder.from_z(z)
         self._index = {j: i for i, heads in enumerate(decoder.variables) for j in heads}
-        self._layers, self._tables = layers
+        self._layers, self._shared_layers, self._tables = layers
+        size = CACHED_ROWS if z.device.type == "cpu" else max(len(z), 1)
+        self._blocks = row_blocks(len(z), size) or [slice(0)]
         self._shared = None  # of the variable whose heads are being drawn
         self._refined = None  # what its heads so far tell those that refine them
         if self._given is not None:
@@ -443,13 +497,21 @@ class AutoregressiveWalk(Walk):
     def output(self, j: int) -> Tensor:
         weight, bias, out_weight, out_bias = self._layers[j]
         shared = self._shared_state(self._index[j])
-        out = shared.new_empty(len(shared), out_weight.shape[1])
-        for rows in row_blocks(len(out)):
+
+        def of_rows(rows: slice) -> Tensor:
             hidden = torch.addmm(bias, shared[rows], weight)
             if self._refined is not None:
                 hidden += self._refined[rows]
-            torch.addmm(out_bias, F.relu_(hidden), out_weight, out=out[rows])
+            return torch.addmm(out_bias, hidden.relu_(), out_weight)
+
+        out = self._in_blocks(of_rows)
         return out if self.layout.is_categorical(j) else torch.tanh(out[:, 0])
+
+    def _in_blocks(self, of_rows: Callable[[slice], Tensor]) -> Tensor:
+        """Compute something of all rows block by block."""
+        if len(self._blocks) == 1:
+            return of_rows(self._blocks[0])
+        return torch.cat([of_rows(rows) for rows in self._blocks])
 
     def output_if(self, j: int, code: int) -> Tensor:
         """What `output` of head j would be if the head that it refines had a code."""
@@ -465,10 +527,8 @@ class AutoregressiveWalk(Walk):
     def _shared_state(self, i: int) -> Tensor:
         """The state of variable i after the shared layers, computed once for all its heads."""
         if self._shared is None:
-            bias = self.decoder.variable_bias[i]
-            self._shared = torch.empty_like(self.state)
-            for rows in row_blocks(len(self.state)):
-                self._shared[rows] = self.decoder.shared(self.state[rows] + bias)
+            bias, shared = self.decoder.variable_bias[i], self._shared_layers
+            self._shared = self._in_blocks(lambda rows: shared(self.state[rows] + bias))
         return self._shared
 
     def take(self, j: int, drawn: Tensor) -> None:

@@ -5,12 +5,18 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Generator, Tensor, nn
 
 from sktvae._model.layers import Dropout
 from sktvae._model.layout import Batch, Layout
+
+# Rows that go through a walk together on a CPU: so few that their tensors stay in the cache from
+# one operation to the next (states of 96 numbers take 800 KB), and so many that an operation on
+# them takes longer than to begin it.
+CACHED_ROWS = 2048
 
 
 class Decoder(nn.Module, ABC):
@@ -51,12 +57,31 @@ class Decoder(nn.Module, ABC):
         log_prob : tensor of shape (B,)
         """
 
-    def log_prob_draws(self, z: Tensor, batch: Batch) -> Tensor:
-        """log p(x | z) of each row at several z: (S, B, E) -> (S, B)."""
-        return torch.stack([self.log_prob(one, batch) for one in z])
+    def log_prob_draws(self, z: Tensor, batch: Batch, layers: Any = None) -> Tensor:
+        """log p(x | z) of each row at several z, as they are without gradients.
+
+        Parameters
+        ----------
+        z : tensor of shape (S, B, E)
+        batch : Batch of B rows
+            All of them recorded.
+        layers : default=None
+            From `drawing_layers`; None computes them.
+
+        Returns
+        -------
+        log_prob : tensor of shape (S, B)
+        """
+        n_draws, n_rows, _ = z.shape
+        repeated = batch.take(torch.arange(n_rows, device=z.device).repeat(n_draws))
+        return self.log_prob(z.flatten(0, 1), repeated).view(n_draws, n_rows)
+
+    def drawing_layers(self) -> Any:
+        """What walks need that does not depend on the rows, to be shared by several walks."""
+        return None
 
     @abstractmethod
-    def walk(self, z: Tensor, order: Tensor | None = None) -> Walk:
+    def walk(self, z: Tensor, order: Tensor | None = None, *, layers: Any = None) -> Walk:
         """Begin to draw one row for each z.
 
         Parameters
@@ -64,6 +89,8 @@ class Decoder(nn.Module, ABC):
         z : tensor of shape (B, E)
         order : int64 tensor of shape (n_variables,), default=None
             As in `log_prob`.
+        layers : default=None
+            From `drawing_layers`; None computes them.
 
         Returns
         -------

@@ -7,6 +7,7 @@ Both are loops over a `Walk`. Neither changes a weight. How draws become tables 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Generator, Tensor
@@ -17,7 +18,13 @@ from sktvae._model.likelihoods import draw_code, draw_value, uniforms
 
 
 @torch.no_grad()
-def draw(decoder: Decoder, z: Tensor, generator: Generator, order: Tensor | None = None) -> Batch:
+def draw(
+    decoder: Decoder,
+    z: Tensor,
+    generator: Generator,
+    order: Tensor | None = None,
+    layers: Any = None,
+) -> Batch:
     """Draw a row for each z, head by head.
 
     Parameters
@@ -28,15 +35,19 @@ def draw(decoder: Decoder, z: Tensor, generator: Generator, order: Tensor | None
         A generator on the device of z.
     order : int64 tensor of shape (n_variables,), default=None
         An order of the variables, from `decoder.random_order`; None is the order of the table.
+    layers : default=None
+        From `decoder.drawing_layers`, if several blocks of rows share them.
 
     Returns
     -------
     batch : Batch of B rows
     """
-    walk = decoder.walk(z, order)
+    walk = decoder.walk(z, order, layers=layers)
+    n_codes = len(decoder.layout.categorical)
+    u = iter(uniforms(n_codes * len(z), generator).view(n_codes, len(z), 1))
     for j in walk.heads:
         if decoder.layout.is_categorical(j):
-            walk.take(j, draw_code(walk.output(j), uniforms(len(z), generator)))
+            walk.take(j, draw_code(walk.output(j), next(u)))
         else:
             walk.take(j, drawn_values(decoder, walk, j, generator))
     return walk.batch()

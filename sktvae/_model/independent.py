@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Generator, Tensor, nn
@@ -62,7 +63,7 @@ class IndependentDecoder(Decoder):
             return log_prob
         return log_prob + gaussian_log_prob(batch.values.to(z.dtype), mean, self.sigma).sum(1)
 
-    def walk(self, z: Tensor, order: Tensor | None = None) -> Walk:
+    def walk(self, z: Tensor, order: Tensor | None = None, *, layers: Any = None) -> Walk:
         return _IndependentWalk(self, z)
 
     @property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,13 +12,15 @@ from torch import Generator, Tensor, nn
 
 from sktvae._heads import Head
 from sktvae._model.autoregressive import AutoregressiveDecoder
+from sktvae._model.decoder import CACHED_ROWS
 from sktvae._model.drawing import draw
 from sktvae._model.independent import IndependentDecoder
 from sktvae._model.layout import Batch, Layout, row_blocks
 from sktvae._model.posterior import Posterior
 
-# In the widest tensor of a block of rows while scoring: 1.5 MB in float64.
-_CACHED_NUMBERS = 200_000
+# Numbers in the widest tensor of a block of rows while scoring (16 MB), and by how much blocks are
+# larger on other devices than CPUs.
+_BLOCK_NUMBERS, _DEVICE_FACTOR = 4_000_000, 64
 SIGMA_RANGE = (0.01, 1.0)
 DECODERS = {"autoregressive": AutoregressiveDecoder, "independent": IndependentDecoder}
 
@@ -92,17 +95,21 @@ class VAE(nn.Module):
         -------
         log_prob : tensor of shape (B,)
         """
-        # Blocks whose tensors stay in the cache from one operation to the next.
-        size = max(8, min(512, _CACHED_NUMBERS // self.numbers_per_row))
+        layers = self.decoder.drawing_layers()
+        factor = 1 if noise.device.type == "cpu" else _DEVICE_FACTOR
+        numbers = factor * _BLOCK_NUMBERS // self.decoder.numbers_per_drawn_row
+        size = max(1, min(factor * CACHED_ROWS, numbers) // len(noise))
+        n_blocks = max(1, -(-batch.n_rows // size))
+        size = max(1, -(-batch.n_rows // n_blocks))  # so that the last block is not much smaller
         blocks = [batch.rows(rows) for rows in row_blocks(batch.n_rows, size)]
-        bounds = [self._log_prob_bound(block, noise[:, None]) for block in blocks]
+        bounds = [self._log_prob_bound(block, noise[:, None], layers) for block in blocks]
         return torch.cat(bounds) if bounds else noise.new_empty(0)
 
-    def _log_prob_bound(self, batch: Batch, noise: Tensor) -> Tensor:
+    def _log_prob_bound(self, batch: Batch, noise: Tensor, layers: Any) -> Tensor:
         mu, std, logvar = self.posterior.moments(batch)
         z = mu + std * noise  # (S, B, E)
         log_ratio = 0.5 * (noise.square() - z.square() + logvar).sum(2)  # log p(z) - log q(z | x)
-        log_weight = self.decoder.log_prob_draws(z, batch) + log_ratio
+        log_weight = self.decoder.log_prob_draws(z, batch, layers) + log_ratio
         return torch.logsumexp(log_weight, dim=0) - math.log(len(noise))
 
     def draw(self, z: Tensor, generator: Generator) -> list[np.ndarray]:

@@ -8,6 +8,7 @@ from sktvae._model.likelihoods import (
     draw_code,
     draw_value,
     gaussian_log_prob,
+    log_prob_of_code,
     uniforms,
 )
 
@@ -66,7 +67,31 @@ def test_codes_are_drawn_as_often_as_the_softmax_says():
     assert frequency[2] == 0
 
 
-@pytest.mark.parametrize("u", [0.0, 1.0])
+@pytest.mark.parametrize("n_codes", [2, 17, 1000])
+def test_the_frequency_of_a_code_is_its_probability(n_codes):
+    """With one number in each stratum it is so up to rounding, and to one number in a million."""
+    n = 1_000_000
+    logits = 3 * torch.randn(1, n_codes, generator=torch.Generator().manual_seed(0))
+    u = uniforms(n, torch.Generator().manual_seed(0), stratified=True)
+    codes = torch.cat(
+        [draw_code(logits.expand(len(part), n_codes), part) for part in u.split(2000)]
+    )
+    frequency = torch.bincount(codes, minlength=n_codes).double() / n
+    torch.testing.assert_close(frequency, torch.softmax(logits[0].double(), 0), atol=5e-6, rtol=0)
+
+
+@pytest.mark.parametrize("n_codes", [1, 2, 17])
+def test_log_prob_of_code_is_the_log_softmax(n_codes):
+    logits = 30 * torch.randn(4, 50, n_codes, generator=torch.Generator().manual_seed(0))
+    logits[:, :, 1:][..., 0:1][:, ::2] = -torch.inf
+    before = logits.clone()
+    code = torch.zeros(4, 50, dtype=torch.long)
+    expected = torch.log_softmax(logits, -1).gather(-1, code[..., None])[..., 0]
+    torch.testing.assert_close(log_prob_of_code(logits, code), expected)
+    assert torch.equal(logits, before)
+
+
+@pytest.mark.parametrize("u", [0.0, 1 - 2**-23])
 def test_codes_at_the_ends_of_the_unit_interval_exist(u):
     logits = torch.tensor([[-torch.inf, 0.0, 0.0]])
     assert draw_code(logits, torch.tensor([[u]])).item() == (1 if u == 0 else 2)
