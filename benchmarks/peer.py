@@ -33,6 +33,11 @@ def variants():
                 for head in self.heads_
             )
 
+    private = {
+        f"epsilon {epsilon}{known}": {"privacy": sktvae.DifferentialPrivacy(epsilon)}
+        for epsilon in (1, 3, 10)
+        for known in ("", ", declared")
+    }
     return {
         "default": {},
         "with the second network": {},
@@ -45,7 +50,19 @@ def variants():
         "no ordinal information": {"numerical": Unordered()},
         "no calibration": {"calibrate": False},
         "no weight decay": {"weight_decay": 0.0},
+        **private,
     }
+
+
+def declare(settings, train, categories):
+    """Declare the bounds and categories of a table as public, as its private peers have them."""
+    numbers = [i for i in range(train.shape[1]) if i not in categories]
+    settings.set_params(
+        bounds={
+            train.columns[i]: (train.iloc[:, i].min(), train.iloc[:, i].max()) for i in numbers
+        },
+        categories={train.columns[i]: list(train.iloc[:, i].unique()) for i in categories},
+    )
 
 
 def fit_and_sample(splits, name, path, epochs, config, seed):
@@ -62,6 +79,8 @@ def fit_and_sample(splits, name, path, epochs, config, seed):
         settings["conditional"] = False
     settings |= {} if epochs is None else {"epochs": epochs}
     model = sktvae.TVAESynthesizer(**variants()[config] | settings)
+    if config.endswith("declared"):
+        declare(model.privacy, train, categories)
     start = time.perf_counter()
     model.fit(train)
     fitted = time.perf_counter()
@@ -72,6 +91,7 @@ def fit_and_sample(splits, name, path, epochs, config, seed):
         "data": name,
         "peer": f"sktvae {config}",
         "epochs": model.n_iter_,
+        "epsilon": getattr(model, "epsilon_", None),
         "fit_s": round(fitted - start, 2),
         "sample_rows_per_s": round(len(train) / (sampled - fitted)),
     }

@@ -15,11 +15,13 @@ if TYPE_CHECKING:
     from sktvae._encoding.suggestions import suggest_relations
     from sktvae._imputer import TVAEImputer
     from sktvae._presets import XU2019
+    from sktvae._privacy.settings import DifferentialPrivacy
     from sktvae._synthesizer import TVAESynthesizer
 
 __all__ = [
     "XU2019",
     "CategoryCodec",
+    "DifferentialPrivacy",
     "FixedCombinations",
     "KeyCodec",
     "LessEqual",
@@ -37,6 +39,7 @@ __all__ = [
 _HOMES = {
     "XU2019": "_presets",
     "CategoryCodec": "_encoding.category",
+    "DifferentialPrivacy": "_privacy.settings",
     "FixedCombinations": "_encoding.relations",
     "KeyCodec": "_encoding.key",
     "LessEqual": "_encoding.relations",

@@ -8,14 +8,14 @@ import json
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import click
 
 from sktvae._version import __version__
 
-# A sample is drawn, and written to CSV, in blocks of so many rows.
+# A sample is drawn and written in blocks of so many rows.
 BLOCK = 100_000
 _INTERRUPTED, _BROKEN_PIPE = 130, 141  # 128 + the number of the signal, as shells do
 _TABLE = click.Path(dir_okay=False, allow_dash=True)
@@ -150,6 +150,10 @@ def cli() -> None:
     "relations", "--relation", multiple=True,
     help="What holds in every row, such as \"LessEqual('begin', 'end')\". Repeatable.",
 )  # fmt: skip
+@click.option(
+    "--epsilon", type=click.FloatRange(min=0, min_open=True),
+    help="Fit with differential privacy, of this privacy loss.",
+)  # fmt: skip
 @_seed
 @_quiet
 @_csv_options
@@ -171,9 +175,11 @@ def fit(data: str, output: str, csv: Any, **options: Any) -> None:
     written = table.csv.as_dict() if table.text is not None else None
     del table  # a second copy of all cells
     interrupted = _fit(model, X, options["quiet"])
-    model.source_ = {"version": __version__, "n_rows": len(X), "csv": written}
+    is_private = model.privacy is not None
+    n_rows = "not told, by a private model" if is_private else len(X)
+    model.source_ = {"version": __version__, "n_rows": n_rows, "csv": written}
     save_model(model, output)
-    if not options["relations"]:
+    if not options["relations"] and not is_private:
         _suggest(X)
     if not options["quiet"]:
         tell(f"Saved a model of {len(X):,} rows and {X.shape[1]} columns to {output}.")
@@ -196,6 +202,10 @@ def _parameters(options: dict) -> dict:
         parameters["epochs"] = options["epochs"]
     if options["seed"] is not None:
         parameters["random_state"] = options["seed"]
+    if options["epsilon"] is not None:
+        from sktvae import DifferentialPrivacy
+
+        parameters["privacy"] = DifferentialPrivacy(options["epsilon"])
     return parameters
 
 
@@ -304,7 +314,10 @@ def sample(model: str, n_rows: int, output: str, where: tuple, seed: int | None)
         conditions = conditions_of(synthesizer, where, form)
     except WhereError as error:
         raise click.BadParameter(str(error), param_hint="--where") from error
-    write_table(_blocks(synthesizer, n_rows, conditions, seed), output, form)
+    blocks = synthesizer.sample_batches(
+        n_rows, batch_size=BLOCK, conditions=conditions or None, random_state=seed
+    )
+    write_table(map(_as_pandas, blocks), output, form)
 
 
 def _load(path: str) -> Any:
@@ -329,22 +342,6 @@ def _csv_format(model: Any) -> Any:
         for c in model.encoder_.schema_.columns
     }
     return CsvFormat(columns=columns)
-
-
-def _blocks(model: Any, n_rows: int, conditions: Any, seed: int | None) -> Iterator[Any]:
-    """Yield the rows of a sample, block by block; new keys are made in one block."""
-    import numpy as np
-
-    from sktvae import KeyCodec
-
-    has_keys = any(isinstance(codec, KeyCodec) for codec in model.encoder_.codecs_)
-    n_blocks = 1 if has_keys else max(-(-n_rows // BLOCK), 1)
-    sizes = [n_rows] if n_blocks == 1 else np.diff([*range(0, n_rows, BLOCK), n_rows]).tolist()
-    start = model.random_state if seed is None else seed
-    sequence = np.random.SeedSequence(start if isinstance(start, int) else None)
-    for size, own in zip(sizes, sequence.spawn(n_blocks), strict=True):
-        state = seed if n_blocks == 1 else int(own.generate_state(1)[0] % 2**31)
-        yield _as_pandas(model.sample(size, conditions=conditions or None, random_state=state))
 
 
 def _as_pandas(table: Any) -> Any:
@@ -504,6 +501,12 @@ def info(model: str, as_json: bool) -> None:
     click.echo()
     click.echo(synthesizer.encoder_.columns_.to_string(max_colwidth=40))
     click.echo()
+    if hasattr(synthesizer, "epsilon_"):
+        click.echo(
+            f"The fit was differentially private: epsilon {synthesizer.epsilon_:.3g}, "
+            f"delta {synthesizer.delta_:.2g}."
+        )
+        return
     least = synthesizer.encoder_.min_samples
     click.echo(
         f"The file holds the weights of the networks and, of each column, categories and bounds of "
@@ -527,6 +530,8 @@ def _about(model: Any) -> dict:
         "epochs": model.n_iter_,
         "conditions": "yes" if getattr(model, "any_order_", None) is not None else "no",
         "parameters": parameters,
+        "epsilon": getattr(model, "epsilon_", None),
+        "delta": getattr(model, "delta_", None),
         "relations": [str(relation) for relation in model.encoder_.relations_],
         "columns": columns.to_dict(orient="records"),
     }

@@ -13,9 +13,11 @@ from sklearn.base import clone
 from sktvae._any_order import ANY_ORDER_DIMS, AnyOrder
 from sktvae._device import resolve_device
 from sktvae._encoding.encoder import EncodedTable, TableEncoder
+from sktvae._encoding.quantile import QuantileCodec
 from sktvae._encoding.routing import MIN_SAMPLES
-from sktvae._model.layout import Batch
+from sktvae._model.layout import Batch, Layout
 from sktvae._model.vae import VAE
+from sktvae._privacy.rows import PrivateRows, private_rows
 from sktvae._training.holdout import split
 from sktvae._training.loop import Trained, train
 from sktvae._training.plan import (
@@ -26,6 +28,7 @@ from sktvae._training.plan import (
     for_any_order,
     is_small,
 )
+from sktvae._training.rows import arrange
 from sktvae._warm_start import check_unchanged, comparable, continued
 from sktvae._warnings import warn_user
 
@@ -60,6 +63,7 @@ class FittingMixin:
     n_iter_no_change: Any
     n_jobs: Any
     numerical: Any
+    privacy: Any
     random_orders: Any
     rate_floor: Any
     refit: Any
@@ -80,9 +84,26 @@ class FittingMixin:
         if self.warm_start and hasattr(self, "encoder_"):
             check_unchanged(self._fitted_structure, self._structure())
             return self.encoder_, self._encode_again(X, sample_weight)
+        encoder = self._new_encoder(seed)
+        encoded = encoder.fit_encode(X, sample_weight, partial)
+        if self.verbose:
+            for relation in encoder.suggestions_:
+                print(
+                    f"{relation} holds in every row. If it is meant to, declare it: "
+                    "encoder=TableEncoder(relations=[...]).",
+                    file=sys.stderr,
+                )
+        return encoder, encoded
+
+    def _new_encoder(self, seed: int) -> TableEncoder:
+        """Return the encoder that the parameters ask for, not fitted."""
         if self.encoder is None:
+            numerical = self.numerical
+            if self.privacy is not None and isinstance(numerical, str) and numerical == "quantile":
+                # Fine bins have too few rows to be learned from noisy gradients.
+                numerical = QuantileCodec(n_subbins=1, min_samples=self.min_samples)
             encoder = TableEncoder(
-                numerical=self.numerical,
+                numerical=numerical,
                 categorical_features=self.categorical_features,
                 min_samples=self.min_samples,
                 n_jobs=self.n_jobs,
@@ -100,15 +121,37 @@ class FittingMixin:
             encoder = clone(self.encoder)
         if encoder.random_state is None:
             encoder.set_params(random_state=seed)
-        encoded = encoder.fit_encode(X, sample_weight, partial)
-        if self.verbose:
-            for relation in encoder.suggestions_:
-                print(
-                    f"{relation} holds in every row. If it is meant to, declare it: "
-                    "encoder=TableEncoder(relations=[...]).",
-                    file=sys.stderr,
-                )
-        return encoder, encoded
+        return encoder
+
+    def _learned_rows(
+        self, X: Any, sample_weight: Any, seed: int
+    ) -> tuple[TableEncoder, Batch, PrivateRows | None]:
+        """Return a fitted encoder and the rows that networks are to learn.
+
+        If the fit is private, these are rows of a private model of the table; how they were made,
+        and what this has cost, comes last.
+        """
+        if self.privacy is None:
+            self._refuse_warm_start("private", hasattr(self, "epsilon_"))
+            encoder, encoded = self._fit_encoder(X, sample_weight, seed)
+            rows = Layout(encoder.heads_).to_batch(encoded.heads)
+            return encoder, arrange(rows, encoded.weight), None
+        self._refuse_warm_start("fitted", hasattr(self, "encoder_"))
+        if sample_weight is not None:
+            raise ValueError(
+                "A private fit takes no sample_weight, since the promise is about rows that count "
+                "once. Leave it out, or set privacy=None."
+            )
+        device = resolve_device(self.device)
+        learned = private_rows(X, self._new_encoder(seed), self.privacy, device, self.verbose)
+        return learned.encoder, arrange(learned.rows), learned
+
+    def _refuse_warm_start(self, state: str, applies: bool) -> None:
+        if self.warm_start and applies:
+            raise ValueError(
+                f"warm_start would go on from a {state} model, and so spend more than the promise "
+                "of differential privacy allows. Set warm_start=False, or use a new estimator."
+            )
 
     def _encode_again(self, X: Any, sample_weight: Any) -> EncodedTable:
         """Return rows in the codes of the last fit."""
@@ -256,7 +299,12 @@ class FittingMixin:
         return for_any_order(plan) if any_order else plan
 
     def _keep(
-        self, encoder: TableEncoder, vae: VAE, trained: Trained, conditional: AnyOrder | None
+        self,
+        encoder: TableEncoder,
+        vae: VAE,
+        trained: Trained,
+        conditional: AnyOrder | None,
+        private: PrivateRows | None,
     ) -> None:
         """Set the fitted attributes, last and all at once, so that a failed fit leaves none."""
         history, n_epochs, structure = trained.history, trained.n_epochs, self._structure()
@@ -267,6 +315,11 @@ class FittingMixin:
         self.history_: dict[str, list[float]] = history
         self.n_iter_: int = n_epochs
         self._fitted_structure = structure
+        if private is not None:
+            self.epsilon_, self.delta_ = private.epsilon, private.delta
+            self._ledger = private.ledger  # no pandas objects, which skops does not save
+        elif hasattr(self, "epsilon_"):
+            del self.epsilon_, self.delta_, self._ledger
         self.n_features_in_ = encoder.n_features_in_
         if hasattr(encoder, "feature_names_in_"):
             self.feature_names_in_ = encoder.feature_names_in_

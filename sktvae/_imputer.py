@@ -165,6 +165,12 @@ class TVAEImputer(VersionedMixin, TransformerMixin, BaseEstimator):
         """
         synthesizer = clone(self._synthesizer())
         synthesizer._validate_params()
+        if synthesizer.privacy is not None:
+            raise ValueError(
+                "TVAEImputer learns from observed cells, for which there is no promise of "
+                "differential privacy. Use TVAESynthesizer(privacy=...).fit(X).impute(X), or set "
+                "privacy=None."
+            )
         # The seeds that a synthesizer would use for the same purpose.
         seed, *seeds = seeds_of(self._random_state(), 9)
         encoder, encoded = synthesizer._fit_encoder(X, sample_weight, seed, partial=True)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from sklearn.base import (
     BaseEstimator,
@@ -24,11 +26,10 @@ from sktvae._encoding.encoder import TableEncoder
 from sktvae._encoding.routing import MIN_SAMPLES
 from sktvae._encoding.sample_weight import row_weights
 from sktvae._fitting import FittingMixin
-from sktvae._model.layout import Layout
 from sktvae._model.vae import DECODERS
 from sktvae._persistence import VersionedMixin
+from sktvae._privacy.settings import DifferentialPrivacy
 from sktvae._random import seeds_of
-from sktvae._training.rows import arrange
 
 _LARGEST_LATENT = 1e15
 
@@ -122,6 +123,10 @@ class TVAESynthesizer(
         100 steps without one: an epoch of a small table is only a few steps.
     tol : float, default=4e-3
         The validation loss must be lower by this, in nats per row, to count as an improvement.
+    privacy : DifferentialPrivacy, default=None
+        The promise of differential privacy that the whole fit is to keep, see
+        :class:`~sktvae.DifferentialPrivacy`; None for no promise. All other parameters then say
+        how the rows of a private model of the table are learned.
     warm_start : bool, default=False
         Continue from the weights and the encoder of the last `fit` instead of starting from
         scratch. Parameters that determine the network or the encoding must then stay as they were.
@@ -151,6 +156,11 @@ class TVAESynthesizer(
     any_order_ : AnyOrder or None
         The network behind conditions, with the history of its training; None if `conditional` is
         False, or if its training was interrupted.
+    epsilon_, delta_ : float
+        What a private fit has spent; only defined if `privacy` is given.
+    privacy_ledger_ : DataFrame
+        On what it was spent: one row per mechanism, with its noise and the epsilon that it alone
+        would have. Only defined if `privacy` is given.
     n_features_in_ : int
     feature_names_in_ : ndarray of str of shape (`n_features_in_`,)
         Defined if all column names are strings.
@@ -208,6 +218,7 @@ class TVAESynthesizer(
         "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
         "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
         "tol": [Interval(Real, 0, None, closed="left")],
+        "privacy": [DifferentialPrivacy, None],
         "warm_start": ["boolean"],
         "device": [str, torch.device],
         "n_jobs": [Integral, None],
@@ -243,6 +254,7 @@ class TVAESynthesizer(
         validation_fraction: float = 0.1,
         n_iter_no_change: int = 3,
         tol: float = 4e-3,
+        privacy: DifferentialPrivacy | None = None,
         warm_start: bool = False,
         device: str | torch.device = "auto",
         n_jobs: int | None = None,
@@ -274,6 +286,7 @@ class TVAESynthesizer(
         self.validation_fraction = validation_fraction
         self.n_iter_no_change = n_iter_no_change
         self.tol = tol
+        self.privacy = privacy
         self.warm_start = warm_start
         self.device = device
         self.n_jobs = n_jobs
@@ -313,13 +326,12 @@ class TVAESynthesizer(
             are kept.
         """
         seeds = seeds_of(self.random_state, 9)
-        encoder, encoded = self._fit_encoder(X, sample_weight, seeds[0])
-        rows = arrange(Layout(encoder.heads_).to_batch(encoded.heads), encoded.weight)
+        encoder, rows, private = self._learned_rows(X, sample_weight, seeds[0])
         vae, trained = self._fit_network(encoder, rows, seeds[1:5])
         conditional = None
         if self.conditional and not trained.interrupted:
             conditional = self._fit_conditional(encoder, rows, seeds[5:])
-        self._keep(encoder, vae, trained, conditional)
+        self._keep(encoder, vae, trained, conditional, private)
         return self
 
     def sample(
@@ -369,13 +381,63 @@ class TVAESynthesizer(
         if conditions is not None:
             return self._conditional_call(random_state).sample(n_samples, conditions)
         generator = self._generator(random_state)
-        prior = lambda rows: torch.randn(
-            rows.stop - rows.start,
-            self.vae_.embedding_dim,
-            generator=generator,
-            device=generator.device,
-        )
-        return _generation.draw_table(self.encoder_, self.vae_, n_samples, prior, generator)
+        return _generation.draw_table(self.encoder_, self.vae_, n_samples, generator)
+
+    def sample_batches(
+        self,
+        n_samples: int | None,
+        *,
+        batch_size: int = 100_000,
+        conditions: Any = None,
+        random_state: Any = None,
+    ) -> Iterator[Any]:
+        """Draw new rows, table by table, in memory that does not depend on their number.
+
+        Parameters
+        ----------
+        n_samples : int or None
+            The number of rows of all tables together, as in `sample`.
+        batch_size : int, default=100_000
+            The number of rows of each table but the last, which may have fewer.
+        conditions : dict, DataFrame or other table, default=None
+            As in `sample`. Shares hold in all rows together, and new keys do not repeat.
+        random_state : int, RandomState instance, Generator instance or None, default=None
+            The seed of this call, as in `sample`.
+
+        Returns
+        -------
+        batches : iterator of DataFrame or ndarray of shape (n_rows, n_features)
+            Tables as `sample` returns them; one without rows if `n_samples` is 0. Without
+            conditions they hold the very rows of ``sample(n_samples)`` with the same seed, whatever
+            the size of the batches; with conditions, other rows of the same distribution.
+
+        Raises
+        ------
+        ValueError
+            As `sample`, and if `batch_size` is not an integer >= 1. All of them are raised by the
+            call itself, except that conditions which contradict each other are only found when
+            rows are drawn.
+
+        Examples
+        --------
+        >>> import pandas as pd
+        >>> from sktvae import TVAESynthesizer
+        >>> X = pd.DataFrame({"age": [31, 54] * 50, "smoker": ["no", "yes"] * 50})
+        >>> synthesizer = TVAESynthesizer(epochs=5, conditional=False, random_state=0).fit(X)
+        >>> [len(rows) for rows in synthesizer.sample_batches(1000, batch_size=400)]
+        [400, 400, 200]
+        """
+        check_is_fitted(self)
+        n_samples = n_rows_wanted(n_samples, conditions)
+        is_integer = isinstance(batch_size, Integral) and not isinstance(batch_size, bool)
+        if not is_integer or batch_size < 1:
+            raise ValueError(f"batch_size must be an integer >= 1, got {batch_size!r}.")
+        batch_size = int(batch_size)
+        if conditions is not None:
+            call = self._conditional_call(random_state)
+            return call.sample_batches(n_samples, conditions, batch_size)
+        generator = self._generator(random_state)
+        return _generation.draw_tables(self.encoder_, self.vae_, n_samples, batch_size, generator)
 
     def transform(self, X: Any) -> np.ndarray:
         """Posterior mean of the latent of each row.
@@ -430,15 +492,15 @@ class TVAESynthesizer(
             )
         generator = self._generator(None)
         z = torch.from_numpy(Z.astype(np.float32)).to(generator.device)
-        draw_table = _generation.draw_table
-        return draw_table(self.encoder_, self.vae_, len(z), lambda rows: z[rows], generator)
+        return _generation.draw_table(self.encoder_, self.vae_, len(z), generator, z)
 
     def score_samples(self, X: Any) -> np.ndarray:
         """Lower bound of the log-likelihood of each row, on the scale of the table.
 
         The importance-weighted bound of [1]_ with eight draws that are the same for every row: the
         points of a scrambled Sobol sequence. It is therefore deterministic, and the score of a row
-        does not depend on the other rows, up to rounding. A number counts with the mass of one
+        does not depend on the other rows, up to rounding (the network computes in float32, so that
+        a score is exact to some 1e-5 nats). A number counts with the mass of one
         unit in its column's last decimal (with its density if the column has no such grid), so
         that codecs can be compared with each other. A category, or a missing value, that `fit` did
         not see has a low likelihood, for which mass is reserved. A column that is dropped, or a
@@ -486,6 +548,10 @@ class TVAESynthesizer(
         """Return a generator on the device, seeded for one call."""
         state = self.random_state if random_state is None else random_state
         return torch.Generator(resolve_device(self.device)).manual_seed(seeds_of(state, 1)[0])
+
+    @property
+    def privacy_ledger_(self) -> pd.DataFrame:
+        return pd.DataFrame(self._ledger)
 
     @property
     def _n_features_out(self) -> int:

@@ -357,6 +357,19 @@ def test_fit_suggests_relations_as_options(folder, tmp_path):
     assert json.loads(run("info", model, "--json").stdout)["relations"] == []
 
 
+def test_a_private_fit_does_not_tell_the_number_of_rows(tmp_path):
+    table, model = tmp_path / "data.csv", tmp_path / "model.skops"
+    stays(787)[["age", "member"]].to_csv(table, index=False)
+    run("fit", table, "-o", model, *QUICK, "--epsilon", 4, "--set", "conditional=False")
+    about = json.loads(run("info", model, "--json").stdout)
+    assert 3.9 < about["epsilon"] <= 4.0 and 0 < about["delta"] < 0.01
+    assert "787" not in str(about)
+    assert "differentially private: epsilon 3.9" in run("info", model).stdout
+    rows = run("sample", model, "-n", 5).stdout.splitlines()
+    assert len(rows) == 6 and rows[0] == "age,member"
+    assert "epsilon" in run("fit", table, "-o", model, "--epsilon", 0, code=2).stderr
+
+
 @pytest.mark.parametrize("name", ["fake.skops", "fake.joblib"])
 def test_a_file_that_is_no_model_is_named(name, tmp_path):
     (tmp_path / name).write_text("a,b\n1,2\n")

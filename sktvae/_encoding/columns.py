@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from sklearn.base import clone
 
 from sktvae._encoding.category import CategoryCodec
 from sktvae._encoding.codec import Codec
@@ -136,6 +137,15 @@ def fit_column(
     return FittedColumn(codec, heads, codec.advice(summary, column.kind), forgotten)
 
 
+def check_heads(schema: TableSchema, fitted: list[FittedColumn]) -> None:
+    """Raise ValueError if no column is learned."""
+    if not any(column.codec is not None and column.codec.heads_ for column in fitted):
+        raise ValueError(
+            f"X has no column to learn: all of {schema.names} are keys or dropped. Add another "
+            "column, or choose other codecs: TableEncoder(codecs=...)."
+        )
+
+
 def forgotten_values(
     schema: TableSchema, relations: list[Relation], fitted: list[FittedColumn]
 ) -> list[list]:
@@ -192,6 +202,40 @@ def positions(schema: TableSchema, relation: Relation) -> list[int]:
     if absent:
         raise ValueError(f"{relation} names {absent[0]!r}, which is not a column of X: {known}.")
     return [known.index(name) for name in names]
+
+
+def fit_relations(declared: list, schema: TableSchema, plain: PlainColumns) -> list[Relation]:
+    """Return fitted relations, each after those that decode its sources."""
+    left: list[Relation] = []
+    decided: dict = {}  # target -> relation
+    for relation in declared:
+        if not isinstance(relation, Relation):
+            raise TypeError(
+                f"relations holds {relation!r}. It must hold relations such as "
+                "LessEqual('begin', 'end')."
+            )
+        relation = clone(relation)
+        at = positions(schema, relation)
+        if len(set(at)) < len(at):
+            raise ValueError(f"{relation} names a column twice.")
+        for name in relation.targets:
+            if name in decided:
+                raise ValueError(
+                    f"Column {name!r} is the target of two relations, {decided[name]} and "
+                    f"{relation}. Omit one of them."
+                )
+            decided[name] = relation
+        values, rows = plain.of_relation(at)
+        if not rows.any():
+            names = [schema.names[i] for i in at]
+            raise ValueError(
+                f"{relation} ties {names!r} together, but there is no row in which all of them "
+                "have a value. Omit the relation."
+            )
+        n_targets = len(relation.targets)
+        relation.fit([schema.columns[i] for i in at], values[:n_targets], values[n_targets:])
+        left.append(relation)
+    return decoding_order(left)
 
 
 def decoding_order(relations: list[Relation]) -> list[Relation]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from numbers import Integral
 from typing import Any
 
@@ -18,31 +18,35 @@ from sktvae._encoding.category import CategoryCodec
 from sktvae._encoding.codec import Codec, stack_heads
 from sktvae._encoding.columns import (
     EncodedTable,
+    FittedColumn,
     PlainColumns,
-    decoding_order,
+    check_heads,
     fit_column,
+    fit_relations,
     forgotten_values,
-    positions,
     rows_that_count,
     with_name,
 )
 from sktvae._encoding.decoding import check_encoded, decoded_columns, related_columns
-from sktvae._encoding.key import DropCodec, KeyCodec
+from sktvae._encoding.key import DropCodec
+from sktvae._encoding.private import ColumnSummaries, check_learnable, fit_privately
 from sktvae._encoding.relations import Relation
 from sktvae._encoding.routing import (
     MIN_SAMPLES,
     NUMERICAL,
+    PRIVATE_RULES,
+    RULES,
     Route,
     Settings,
     and_forgotten,
-    forgotten_warning,
-    key_warning,
     questions,
     route,
+    warn_about,
 )
 from sktvae._encoding.suggestions import scan, warnings_about
 from sktvae._persistence import VersionedMixin
 from sktvae._random import seeds_of
+from sktvae._table.column import Column
 from sktvae._table.containers import as_frame, missing_cells
 from sktvae._table.schema import TableSchema
 from sktvae._warnings import warn_user
@@ -395,7 +399,13 @@ class TableEncoder(VersionedMixin, TransformerMixin, _BaseComposition):
                 total += encoded.log_density
         return EncodedTable(heads, len(frame), total, weight, clipped)
 
-    def fit_encode(self, X: Any, sample_weight: Any = None, partial: bool = False) -> EncodedTable:
+    def fit_encode(
+        self,
+        X: Any,
+        sample_weight: Any = None,
+        partial: bool = False,
+        private: ColumnSummaries | None = None,
+    ) -> EncodedTable:
         """Fit, and encode the rows of positive weight; each column is read once.
 
         Parameters
@@ -405,13 +415,48 @@ class TableEncoder(VersionedMixin, TransformerMixin, _BaseComposition):
         partial : bool, default=False
             Whether a missing cell is unknown, and not a value: relations then hold in the rows in
             which all of their columns are known. `observed` of the result says which cells are.
+        private : ColumnSummaries, default=None
+            Learn from these summaries, and from names and dtypes, but not from the table, so that
+            the encoder is as private as they are. The codes that are returned are not.
 
         Returns
         -------
         encoded : EncodedTable
         """
         self._validate_params()
-        return self._fit(X, sample_weight, encode=True, partial=partial)
+        if private is None:
+            return self._fit(X, sample_weight, encode=True, partial=partial)
+        if sample_weight is not None:
+            raise ValueError("A private fit takes no sample_weight: every row counts once.")
+        frame, schema, routes = self._routed_privately(X)
+        codecs = list(self._seeded(routes))
+        schema, fitted = fit_privately(schema, frame, codecs, private)
+        self._keep(schema, routes, fitted)
+        heads = [head for column in fitted for head in column.heads]
+        return EncodedTable(heads, len(frame), observed=~missing_cells(frame) if partial else None)
+
+    def columns_to_learn(self, X: Any) -> list[tuple[Column, Codec]]:
+        """Return the columns that a private fit learns, and their codecs, which are not fitted.
+
+        They follow from the names and the dtypes of the table, and not from its rows.
+        """
+        _, schema, routes = self._routed_privately(X)
+        codecs = [decision.codec for decision in routes]
+        return [
+            (column, codec)
+            for column, codec in zip(schema.columns, codecs, strict=True)
+            if codec is not None and not isinstance(codec, DropCodec)
+        ]
+
+    def _routed_privately(self, X: Any) -> tuple[pd.DataFrame, TableSchema, list[Route]]:
+        """Return a table, and what follows of it from names and dtypes."""
+        frame, container = as_frame(X)
+        named = self._settings(frame).named
+        dropped = [i for i, (_, codec) in named.items() if isinstance(codec, DropCodec)]
+        schema = TableSchema.learn(frame, container).public(dropped)
+        routes = self._route(frame, schema, [], PRIVATE_RULES)
+        check_learnable(schema, self.relations or [], routes)
+        return frame, schema, routes
 
     def decode(
         self,
@@ -465,7 +510,7 @@ class TableEncoder(VersionedMixin, TransformerMixin, _BaseComposition):
         frame, weight = rows_that_count(frame, sample_weight)
         schema = TableSchema.learn(frame, container)
         plain = PlainColumns(schema, frame, [], partial)
-        relations = self._fit_relations(schema, plain)
+        relations = fit_relations(self.relations or [], schema, plain)
         plain.relate(relations)
         routes = self._route(frame, schema, relations)
         suggestions = self._suggest(frame, schema, relations, routes)
@@ -475,74 +520,49 @@ class TableEncoder(VersionedMixin, TransformerMixin, _BaseComposition):
                 zip(schema.columns, self._seeded(routes), strict=True)
             )
         )
-        codecs = [column.codec for column in fitted]
-        if not any(codec is not None and codec.heads_ for codec in codecs):
-            raise ValueError(
-                f"X has no column to learn: all of {schema.names} are keys or dropped. Add "
-                "another column, or choose other codecs: TableEncoder(codecs=...)."
-            )
-        self._warn(schema, routes, fitted, len(frame))
+        check_heads(schema, fitted)
+        warn_about(schema.names, routes, fitted, len(frame), self.min_samples)
         for warning in warnings_about(frame, schema, suggestions):
             warn_user(warning)
-        if schema.feature_names is not None:
-            self.feature_names_in_ = schema.feature_names
-        elif hasattr(self, "feature_names_in_"):
-            del self.feature_names_in_
-        self.n_features_in_ = len(schema.columns)
-        self.schema_ = schema.without(forgotten_values(schema, relations, fitted))
-        self.codecs_, self.relations_, self.suggestions_ = codecs, relations, suggestions
-        self.heads_ = [head for codec in codecs if codec is not None for head in codec.heads_]
-        self._reasons = [
-            decision.reason + and_forgotten(len(column.forgotten))
-            for decision, column in zip(routes, fitted, strict=True)
-        ]
+        schema = schema.without(forgotten_values(schema, relations, fitted))
+        self._keep(schema, routes, fitted, relations, suggestions)
         heads = [head for column in fitted for head in column.heads]
         observed = ~missing_cells(frame) if partial else None
         return EncodedTable(heads, len(frame), weight=weight, observed=observed)
 
-    def _fit_relations(self, schema: TableSchema, plain: PlainColumns) -> list:
-        """Return fitted relations, each after those that decode its sources."""
-        left: list[Relation] = []
-        decided: dict = {}  # target -> relation
-        for relation in self.relations or []:
-            if not isinstance(relation, Relation):
-                raise TypeError(
-                    f"relations holds {relation!r}. It must hold relations such as "
-                    "LessEqual('begin', 'end')."
-                )
-            relation = clone(relation)
-            at = positions(schema, relation)
-            if len(set(at)) < len(at):
-                raise ValueError(f"{relation} names a column twice.")
-            for name in relation.targets:
-                if name in decided:
-                    raise ValueError(
-                        f"Column {name!r} is the target of two relations, {decided[name]} and "
-                        f"{relation}. Omit one of them."
-                    )
-                decided[name] = relation
-            values, rows = plain.of_relation(at)
-            if not rows.any():
-                names = [schema.names[i] for i in at]
-                raise ValueError(
-                    f"{relation} ties {names!r} together, but there is no row in which all of them "
-                    "have a value. Omit the relation."
-                )
-            n_targets = len(relation.targets)
-            relation.fit([schema.columns[i] for i in at], values[:n_targets], values[n_targets:])
-            left.append(relation)
-        return decoding_order(left)
+    def _keep(
+        self,
+        schema: TableSchema,
+        routes: list[Route],
+        fitted: list[FittedColumn],
+        relations: Sequence[Relation] = (),
+        suggestions: Sequence[Relation] = (),
+    ) -> None:
+        """Set the fitted attributes."""
+        if schema.feature_names is not None:
+            self.feature_names_in_ = schema.feature_names
+        elif hasattr(self, "feature_names_in_"):
+            del self.feature_names_in_
+        self.n_features_in_, self.schema_ = len(schema.columns), schema
+        self.codecs_: list[Any] = [column.codec for column in fitted]
+        self.relations_, self.suggestions_ = list(relations), list(suggestions)
+        self.heads_ = [head for c in self.codecs_ if c is not None for head in c.heads_]
+        self._reasons = [
+            decision.reason + and_forgotten(len(column.forgotten))
+            for decision, column in zip(routes, fitted, strict=True)
+        ]
 
-    def _route(self, frame: pd.DataFrame, schema: TableSchema, relations: list) -> list[Route]:
+    def _route(
+        self, frame: pd.DataFrame, schema: TableSchema, relations: list, rules: tuple = RULES
+    ) -> list[Route]:
+        asked = questions(schema, frame, self._settings(frame), relations)
+        return [route(question, rules) for question in asked]
+
+    def _settings(self, frame: pd.DataFrame) -> Settings:
         self._validate_names([name for name, _ in self._named])
-        settings = Settings.of(
-            frame,
-            self.codecs or [],
-            self.numerical,
-            self.categorical_features,
-            self.min_samples,
+        return Settings.of(
+            frame, self.codecs or [], self.numerical, self.categorical_features, self.min_samples
         )
-        return [route(question) for question in questions(schema, frame, settings, relations)]
 
     def _suggest(self, frame: Any, schema: TableSchema, relations: list, routes: list) -> list:
         """Return relations of columns that have neither a relation nor a codec of the user."""
@@ -558,32 +578,6 @@ class TableEncoder(VersionedMixin, TransformerMixin, _BaseComposition):
             if codec is not None and codec.get_params().get("random_state", seed) is None:
                 codec.set_params(random_state=seed)
             yield codec
-
-    def _warn(self, schema: TableSchema, routes: list[Route], fitted: list, n_rows: int) -> None:
-        """Warn about keys and about categories that are not kept, and give the codecs' advice."""
-        keys = [
-            name
-            for name, decision in zip(schema.names, routes, strict=True)
-            if isinstance(decision.codec, KeyCodec) and decision.by_default
-        ]
-        if keys:
-            warn_user(key_warning(keys, n_rows))
-        rare = {
-            name: len(column.forgotten)
-            for name, decision, column in zip(schema.names, routes, fitted, strict=True)
-            if column.forgotten and not decision.is_named
-        }
-        if rare:
-            warn_user(forgotten_warning(rare, self.min_samples))
-        for i, (name, decision, column) in enumerate(
-            zip(schema.names, routes, fitted, strict=True)
-        ):
-            if decision.by_default and column.advice:
-                warn_user(
-                    f"Column {name!r} {column.advice}. To choose a codec for it, or to silence "
-                    f"this warning, use encoder=TableEncoder([('column {i}', codec, [{name!r}])]), "
-                    f"where codec is {column.codec.alternatives}."
-                )
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -21,6 +21,7 @@ from sktvae._encoding.key import DropCodec, KeyCodec
 from sktvae._encoding.mode import ModeCodec
 from sktvae._encoding.quantile import QuantileCodec
 from sktvae._table.schema import TableSchema
+from sktvae._warnings import warn_user
 
 NUMERICAL = {"quantile": QuantileCodec, "modes": ModeCodec}
 # What a column without a codec of its own keeps rests on at least this many rows.
@@ -186,6 +187,13 @@ def _nearly_unique(question: Question) -> Route | None:
     return Route(codec, f"text that is nearly unique: rare values become {INFREQUENT!r}", True)
 
 
+def _labelled(question: Question) -> Route | None:
+    if question.kind != "category" or not question.column.can_hold_text:
+        return None
+    codec = question.settings.category_codec().set_params(infrequent_label=INFREQUENT)
+    return Route(codec, f"default for categories: rare values become {INFREQUENT!r}")
+
+
 def _category(question: Question) -> Route | None:
     if question.kind == "category":
         codec = question.settings.category_codec()
@@ -210,9 +218,19 @@ RULES: tuple[Callable[[Question], Route | None], ...] = (
 )
 
 
-def route(question: Question) -> Route:
+# For private fits: these look at names and dtypes alone.
+PRIVATE_RULES: tuple[Callable[[Question], Route | None], ...] = (
+    _named,
+    _labelled,
+    _asked_for,
+    _category,
+    _number,
+)
+
+
+def route(question: Question, rules: tuple = RULES) -> Route:
     """Return the decision of the first rule that applies."""
-    decision = next(d for rule in RULES if (d := rule(question)) is not None)
+    decision = next(d for rule in rules if (d := rule(question)) is not None)
     if decision.codec is not None:
         related = question.relation is not None
         decision.codec.check_column(question.column, question.kind or "", related)
@@ -268,10 +286,48 @@ def is_nearly_unique(series: pd.Series, min_samples: int) -> bool:
     fewer than `min_samples` rows have.
     """
     present = series.dropna()
-    if len(present) < FEWEST_ROWS_FOR_ADVICE or not are_texts(present.iloc[:100]):
+    if len(series) < FEWEST_ROWS_FOR_ADVICE or not len(present):
+        return False
+    if not are_texts(present.iloc[:100]):
         return False
     rows = np.bincount(pd.factorize(present)[0])
     return bool(len(rows) >= len(present) / 3 or rows[rows < min_samples].sum() > len(present) / 2)
+
+
+def warn_about(names: list, routes: list[Route], fitted: list, n_rows: int, least: int) -> None:
+    """Warn about keys and about categories that are not kept, and give the codecs' advice.
+
+    Parameters
+    ----------
+    names : list
+        Of the columns.
+    routes : list of Route
+    fitted : list of FittedColumn
+    n_rows : int
+    least : int
+        The parameter `min_samples` of the encoder.
+    """
+    keys = [
+        name
+        for name, decision in zip(names, routes, strict=True)
+        if isinstance(decision.codec, KeyCodec) and decision.by_default
+    ]
+    if keys:
+        warn_user(key_warning(keys, n_rows))
+    rare = {
+        name: len(column.forgotten)
+        for name, decision, column in zip(names, routes, fitted, strict=True)
+        if column.forgotten and not decision.is_named
+    }
+    if rare:
+        warn_user(forgotten_warning(rare, least))
+    for i, (name, decision, column) in enumerate(zip(names, routes, fitted, strict=True)):
+        if decision.by_default and column.advice:
+            warn_user(
+                f"Column {name!r} {column.advice}. To choose a codec for it, or to silence this "
+                f"warning, use encoder=TableEncoder([('column {i}', codec, [{name!r}])]), where "
+                f"codec is {column.codec.alternatives}."
+            )
 
 
 def key_warning(names: list, n_rows: int) -> str:

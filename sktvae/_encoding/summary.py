@@ -64,7 +64,7 @@ class ColumnSummary:
         """Summarise hashable values."""
         codes, values = pd.factorize(column)
         values = as_objects(values)
-        order = _sorted_order(values)
+        order = sorted_order(values)
         weight = np.ones(len(codes)) if weight is None else weight
         present = codes >= 0
         counts = np.bincount(codes[present], weight[present], minlength=len(values))
@@ -81,7 +81,7 @@ class ColumnSummary:
         """Return the summary of the rows of both."""
         codes, values = pd.factorize(np.concatenate([self.values, other.values]))
         values = as_objects(values) if self.values.dtype == object else values
-        order = _sorted_order(values)
+        order = sorted_order(values)
         counts, rows = (
             np.bincount(codes, np.concatenate(parts), minlength=len(values))[order]
             for parts in ((self.counts, other.counts), (self.rows, other.rows))
@@ -137,7 +137,8 @@ def as_objects(values: Iterable) -> np.ndarray:
     return out
 
 
-def _sorted_order(values: np.ndarray) -> np.ndarray:
+def sorted_order(values: np.ndarray) -> np.ndarray:
+    """Return the order of the values of a summary, ascending or by their representations."""
     try:
         return np.argsort(values, kind="stable")
     except TypeError:

@@ -127,7 +127,7 @@ class ArrowStorage(Storage):
 
         kind = self.dtype.pyarrow_dtype
         if values.dtype.kind in "mM":
-            unit = _unit(kind)
+            unit = unit_of(kind)
             ticks = values.astype(f"{values.dtype.kind}8[{unit}]").astype("int64")
             narrow = pa.int32() if pa.types.is_date32(kind) else pa.int64()
             array = pa.array(ticks, mask=absent).cast(narrow).cast(kind)
@@ -187,7 +187,7 @@ def ticks_of(series: pd.Series) -> tuple[np.ndarray, str]:
     kind = series.dtype.pyarrow_dtype
     ticks = pa.chunked_array(pa.array(series))
     ticks = ticks.cast(pa.int32()) if pa.types.is_date32(kind) else ticks.cast(pa.int64())
-    return ticks.fill_null(0).to_numpy().astype("int64"), _unit(kind)
+    return ticks.fill_null(0).to_numpy().astype("int64"), unit_of(kind)
 
 
 def objects_of(series: pd.Series) -> pd.Series:
@@ -197,7 +197,7 @@ def objects_of(series: pd.Series) -> pd.Series:
     return pd.Series(pa.array(series).to_pylist(), dtype=object)
 
 
-def _unit(kind: Any) -> str:
+def unit_of(kind: Any) -> str:
     """Return numpy's word for the unit of an Arrow type of times."""
     import pyarrow as pa
 

@@ -32,12 +32,27 @@ class CategoryColumn(Column):
         """Whether the dtype lists its categories, so that it cannot hold any others."""
         return isinstance(self.storage, CategoricalStorage)
 
+    @property
+    def can_hold_text(self) -> bool:
+        dtype = self.storage.dtype
+        if isinstance(self.storage, CategoricalStorage):
+            dtype = pd.api.types.pandas_dtype(self.storage.values_dtype)
+        if isinstance(dtype, pd.ArrowDtype):
+            return dtype.type is str
+        return bool(pd.api.types.is_object_dtype(dtype) or pd.api.types.is_string_dtype(dtype))
+
     def without(self, values: list) -> Column:
         if not values or not isinstance(self.storage, CategoricalStorage):
             return self
         taken = set(values)
         left = tuple(value for value in self.storage.values if value not in taken)
         return replace(self, storage=replace(self.storage, values=left))
+
+    def only(self, values: Any) -> Column:
+        if not isinstance(self.storage, CategoricalStorage):
+            return self
+        kept = set(values)
+        return self.without([value for value in self.storage.values if value not in kept])
 
     def read(self, series: pd.Series) -> pd.Series:
         return objects_of(self.name, series)

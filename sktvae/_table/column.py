@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -55,6 +55,21 @@ class Storage(ABC):
         absent : bool ndarray of shape (n_samples,)
             Where the value is missing; `values` is arbitrary there.
         """
+
+    def public(self, nullable: bool) -> Storage:
+        """Return the storage without what it says about the values but their type.
+
+        Parameters
+        ----------
+        nullable : bool
+            Whether the dtype must not tell that no value is missing.
+        """
+        return self
+
+    @property
+    def can_hold_missing(self) -> bool:
+        """Whether the dtype has a place for missing values."""
+        return not (isinstance(self.dtype, np.dtype) and self.dtype.kind in "iub")
 
     @property
     def integer_limits(self) -> tuple[float, float] | None:
@@ -112,6 +127,37 @@ class Column(ABC):
     def without(self, values: list) -> Column:
         """Return the column with these categories taken from its dtype, if it lists any."""
         return self
+
+    @property
+    def can_hold_text(self) -> bool:
+        """Whether the dtype can hold any text."""
+        return False
+
+    def only(self, values: Any) -> Column:
+        """Return the column with these categories left in its dtype, if it lists any."""
+        return self
+
+    def public(self, nullable: bool = False) -> Column:
+        """Return the column without what it says about its values but their type.
+
+        Parameters
+        ----------
+        nullable : bool, default=False
+            Whether the dtype must not tell that no value is missing.
+
+        Raises
+        ------
+        ValueError
+            If the values have to be looked at to know what the column is.
+        """
+        if self.storage.python_type is not None:
+            raise ValueError(
+                f"Column {self.name!r} holds Python objects of type {self.storage.python_type}. "
+                "For a private fit its dtype must say what it holds, so that no value has to be "
+                "looked at: convert it, for instance by pandas.to_datetime, pandas.to_timedelta "
+                f"or X[{self.name!r}].astype('Int64'), or drop it."
+            )
+        return replace(self, storage=self.storage.public(nullable))
 
     @property
     @abstractmethod

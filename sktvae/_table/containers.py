@@ -60,6 +60,11 @@ class ArrayTable:
     dtype: str
     named = False
 
+    def public(self) -> ArrayTable:
+        """Return the container without the length of the longest text."""
+        kind = np.dtype(self.dtype).kind
+        return replace(self, dtype=np.dtype(f"{kind}1").str) if kind in "US" else self
+
     def write(self, columns: list[pd.Series], names: list) -> np.ndarray:
         """Return an array of these columns."""
         is_text = np.dtype(self.dtype).kind in "US"

@@ -65,6 +65,11 @@ class NarwhalsTable:
         dtypes, has_null = (tuple(v[i] for i in kept) for v in (self.dtypes, self.has_null))
         return NarwhalsTable(self.backend, dtypes, has_null)
 
+    def public(self) -> NarwhalsTable:
+        """Return the container without categories, and without what is said of missing values."""
+        dtypes = (("Categorical", ()) if name == "Enum" else (name, a) for name, a in self.dtypes)
+        return NarwhalsTable(self.backend, tuple(dtypes), (True,) * len(self.has_null))
+
     def with_booleans(self, names: list) -> NarwhalsTable:
         """Return the container of the same table with columns of booleans after the others."""
         dtypes = self.dtypes + (("Boolean", ()),) * len(names)

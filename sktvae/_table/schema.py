@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Collection, Hashable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,9 +11,10 @@ import pandas as pd
 
 from sktvae._table.categories import CategoryColumn
 from sktvae._table.column import Column
-from sktvae._table.containers import as_frame
+from sktvae._table.containers import ArrayTable, as_frame
+from sktvae._table.narwhals import NarwhalsTable
 from sktvae._table.numbers import NumberColumn
-from sktvae._table.storage import storage_of
+from sktvae._table.storage import ObjectStorage, storage_of
 from sktvae._table.times import TimeColumn
 
 # A column is of the first kind that recognises it; `CategoryColumn` takes every column.
@@ -77,6 +78,25 @@ class TableSchema:
             column.without(values) for column, values in zip(self.columns, categories, strict=True)
         )
         return replace(self, columns=tuple(columns))
+
+    def public(self, dropped: Collection[int] = ()) -> TableSchema:
+        """Return the schema without what it says about the values but names and dtypes.
+
+        Categories of dtypes that list them are still there, see `Column.only`.
+
+        Parameters
+        ----------
+        dropped : collection of int
+            The positions of columns that are left out, of which only the names are kept.
+        """
+        container, nullable = self.container, isinstance(self.container, NarwhalsTable)
+        if isinstance(container, NarwhalsTable | ArrayTable):
+            container = container.public()
+        columns = (
+            CategoryColumn(c.name, ObjectStorage()) if i in dropped else c.public(nullable)
+            for i, c in enumerate(self.columns)
+        )
+        return TableSchema(container, tuple(columns))
 
     def conform(self, X: Any, owner: str = "the estimator") -> pd.DataFrame:
         """Return a table as a DataFrame; raise ValueError if its columns are not those of `fit`.

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import datetime
 import numbers
+import sys
 from collections.abc import Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
 
@@ -18,6 +19,7 @@ import pandas as pd
 from sktvae._table import arrow
 from sktvae._table.column import Storage, with_none
 
+_NULLABLE = {"i": "Int", "u": "UInt"}
 _MISSING = {"None": None, "nan": np.nan, "NA": pd.NA, "NaT": pd.NaT}
 # Python types that are not categories, the most specific first.
 _PYTHON_TYPES = {
@@ -43,6 +45,15 @@ class DtypeStorage(Storage):
     @property
     def dtype(self) -> Any:
         return pd.api.types.pandas_dtype(self.name)
+
+    def public(self, nullable: bool) -> Storage:
+        dtype, name = self.dtype, self.name
+        if nullable and not self.can_hold_missing:
+            name = (
+                "boolean" if dtype.kind == "b" else f"{_NULLABLE[dtype.kind]}{8 * dtype.itemsize}"
+            )
+        # A pickle shows which equal texts are one object, and so how the name was come by.
+        return replace(self, name=sys.intern(name))
 
     def hold(self, values: np.ndarray, absent: np.ndarray) -> pd.Series:
         dtype = self.dtype
@@ -109,6 +120,9 @@ class ObjectStorage(Storage):
     @property
     def dtype(self) -> np.dtype:
         return np.dtype(object)
+
+    def public(self, nullable: bool) -> Storage:
+        return replace(self, missing="nan")
 
     def hold(self, values: np.ndarray, absent: np.ndarray) -> pd.Series:
         if self.python_type == "date":

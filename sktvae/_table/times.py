@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import warnings
 from collections.abc import Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from sktvae._table import arrow
 from sktvae._table.column import Column, Storage
 from sktvae._table.decimals import LARGEST_INTEGER
 
-_UNITS = ("D", "h", "m", "s", "ms", "us", "ns")
+UNITS = ("D", "h", "m", "s", "ms", "us", "ns")
 _LARGEST_TICKS = 2**63 - 1  # the integers behind times
 _MEANINGS = {"M": "datetime", "m": "timedelta"}  # by the letter of numpy's dtype
 _PYTHON_TYPES = {
@@ -55,13 +55,25 @@ class TimeColumn(Column):
         """Whether the column is a dtype with a time zone."""
         return isinstance(self.storage.dtype, pd.DatetimeTZDtype)
 
+    def public(self, nullable: bool = False) -> Column:
+        # A float cannot count the nanoseconds since 1970 exactly.
+        super().public(nullable)  # refuses Python objects
+        dtype = self.storage.dtype
+        is_arrow = isinstance(dtype, pd.ArrowDtype)
+        own = arrow.unit_of(dtype.pyarrow_dtype) if is_arrow else self._own_unit
+        unit = min(own, "us", key=UNITS.index)
+        return replace(self, storage=self.storage.public(nullable), unit=unit)
+
     @property
-    def limits(self) -> tuple[float, float]:
+    def _own_unit(self) -> str:
         dtype = self.storage.dtype
         if isinstance(dtype, pd.ArrowDtype):
-            own = getattr(dtype.pyarrow_dtype, "unit", "us")
-        else:
-            own = "us" if pd.api.types.is_object_dtype(dtype) else _unit(dtype)
+            return getattr(dtype.pyarrow_dtype, "unit", "us")
+        return "us" if pd.api.types.is_object_dtype(dtype) else _unit(dtype)
+
+    @property
+    def limits(self) -> tuple[float, float]:
+        own = self._own_unit
         largest = min(_LARGEST_TICKS // ticks_in(self.unit, own), LARGEST_INTEGER)
         if self.meaning == "timedelta" or own == "ns":
             return -largest, largest
@@ -84,7 +96,7 @@ class TimeColumn(Column):
             ) from error
         whole, rest = np.divmod(ticks, ticks_in(self.unit, own))
         if np.abs(whole).max(initial=0) > LARGEST_INTEGER:
-            coarser = _UNITS[max(_UNITS.index(self.unit) - 1, 0)]
+            coarser = UNITS[max(UNITS.index(self.unit) - 1, 0)]
             raise ValueError(
                 f"Column {self.name!r} has times in {self.unit} that are too far from 1970, or too "
                 "long, to be counted exactly by a float. Round them to a coarser unit: "
@@ -180,7 +192,19 @@ def _unit(dtype: Any) -> str:
     return dtype.unit if hasattr(dtype, "unit") else np.datetime_data(dtype)[0]
 
 
+def units_of(series: pd.Series) -> np.ndarray:
+    """Return the position in `UNITS` of the coarsest unit in which each time is whole.
+
+    Missing values have position 0.
+    """
+    ticks, _, own = _ticks(series)
+    units = np.full(len(ticks), len(UNITS) - 1)
+    for i in reversed(range(len(UNITS))):
+        units[ticks % ticks_in(UNITS[i], own) == 0] = i
+    return units
+
+
 def _coarsest_unit(series: pd.Series) -> str:
     """Return the coarsest unit in which all times of a Series are whole."""
     ticks, _, own = _ticks(series)
-    return next(u for u in _UNITS if not (ticks % ticks_in(u, own)).any())
+    return next(u for u in UNITS if not (ticks % ticks_in(u, own)).any())

@@ -247,6 +247,18 @@ def test_rare_combinations_are_nowhere_in_the_encoder():
     assert set(map(tuple, back.astype(str).to_numpy())) == {("Rome", "IT"), ("Oslo", "NO")}
 
 
+def test_rare_texts_in_a_column_that_is_mostly_missing_do_not_come_back():
+    cabin = pd.Series([None] * 150, dtype=object)
+    cabin[:40] = NAMES[:40]
+    cabin[40:43] = "C 23"
+    X = pd.DataFrame({"cabin": cabin, "age": np.arange(150) % 7})
+    with pytest.warns(UserWarning, match="'cabin' \\(40\\)"):
+        encoder = TableEncoder().fit(X)
+    assert b"Elm St" not in pickle.dumps(encoder)
+    texts = set(drawn(encoder)["cabin"].dropna())
+    assert texts == {"C 23", "infrequent"}
+
+
 @pytest.mark.parametrize("dtype", [object, "boolean", "category"])
 def test_booleans_are_kept(dtype, recwarn):
     X = pd.DataFrame({"b": pd.Series([True] + [False] * 99, dtype=dtype)})

@@ -3,9 +3,10 @@ import pytest
 import torch
 
 from sktvae._heads import Categorical, Gaussian
+from sktvae._model.decoder import CACHED_ROWS
 from sktvae._model.drawing import calibration_shift, draw, shift_to_frequency
 from sktvae._model.vae import VAE
-from tests.model.conftest import encoded_rows, some_vae, weights
+from tests.model.conftest import encoded_rows, enlarge, some_vae, weights
 
 
 def standard_normal(n, dim, seed=0):
@@ -85,3 +86,35 @@ def test_a_walk_with_all_columns_given_has_their_likelihood(decoder, random):
     taken = walk.batch()
     assert torch.equal(taken.codes, batch.codes) and taken.codes.dtype == batch.codes.dtype
     assert torch.equal(taken.values.float(), batch.values)
+
+
+@pytest.mark.parametrize("dims", [(6,), (6, 9), (6, 5, 4, 9)])
+def test_walks_compute_the_shared_layers_of_any_number(dims):
+    """Their biases are moved into the normalisation, which must not change what comes out."""
+    vae = VAE([Categorical(3), Categorical(2)], 2, (4,), dims, "autoregressive").double()
+    enlarge(vae)
+    state = torch.randn(50, 6, dtype=torch.double, generator=torch.Generator().manual_seed(0))
+    before = state.clone()
+    with torch.no_grad():
+        found = vae.decoder.drawing_layers().shared(state)
+        torch.testing.assert_close(found, vae.decoder.shared(state))
+    assert torch.equal(state, before)
+
+
+def test_walks_of_many_rows_are_those_of_few():
+    """Rows that are computed in several blocks, as in calibration."""
+    vae = some_vae("autoregressive").double()
+    z = standard_normal(2 * CACHED_ROWS + 5, 4).double()
+    with torch.no_grad():
+        whole = vae.decoder.walk(z)
+        parts = [vae.decoder.walk(z[rows]) for rows in (slice(0, 9), slice(-9, None))]
+        for j in whole.heads:
+            out = whole.output(j)
+            assert out.std(dim=0).max() > 0.01
+            for walk, rows in zip(parts, (slice(0, 9), slice(-9, None)), strict=True):
+                torch.testing.assert_close(walk.output(j), out[rows])
+            taken = torch.zeros(len(z), dtype=torch.long)
+            taken = taken if vae.layout.is_categorical(j) else taken.double()
+            whole.take(j, taken)
+            for walk in parts:
+                walk.take(j, taken[:9])

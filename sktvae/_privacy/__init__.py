@@ -1,0 +1,1 @@
+"""Differential privacy: noisy histograms of the columns, and the account of what is spent."""
