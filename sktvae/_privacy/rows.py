@@ -38,7 +38,7 @@ _EMBEDDING_SCALE, _STATE_SCALE = 0.3, 0.4
 _LEAST_FREQUENCY = 1e-6
 _FEWEST_DRAWN, _MOST_DRAWN = 20_000, 100_000
 _CALIBRATION_ROWS = 20_000
-_LEARNING_RATE = 6e-3
+_LEARNING_RATE, _N_STEPS = 6e-3, 600
 # The step of the grid of exact noise, relative to the length of a clipped gradient.
 _GRID = 2.0**-20
 
@@ -154,14 +154,10 @@ def _train(
     verbose: bool,
 ) -> None:
     """Fit the network in place with what is left of the budget."""
-    batch_size, n_steps, learning_rate = (
-        settings.batch_size,
-        settings.n_steps,
-        settings.learning_rate,
-    )
+    batch_size, n_steps = settings.batch_size, settings.n_steps
     batch_size = default_batch_size(budget.n_rows) if batch_size == "auto" else batch_size
-    n_steps = default_n_steps(budget.n_rows) if n_steps == "auto" else n_steps
-    norm = settings.max_grad_norm
+    n_steps = _N_STEPS if n_steps == "auto" else n_steps
+    learning_rate, norm = settings.learning_rate, settings.max_grad_norm
     sampling_rate = min(int(batch_size) / budget.n_rows, 1.0)
     plan = PrivatePlan(
         n_steps=int(n_steps),
@@ -188,11 +184,8 @@ def _train(
 
 
 def default_batch_size(n_rows: int) -> int:
+    """A 16th of the rows, but at most 8,192: noise matters less in large batches."""
     return min(max(n_rows // 16, 1), 8192)
-
-
-def default_n_steps(n_rows: int) -> int:
-    return 600
 
 
 def _exact_noise(total: Tensor, deviation: float) -> Tensor:

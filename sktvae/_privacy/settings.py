@@ -47,11 +47,12 @@ class DifferentialPrivacy(BaseEstimator):
         gradients stay below of rows that the network itself draws, which is measured again and
         again in training and costs nothing.
     batch_size : int or "auto", default="auto"
-        Expected number of rows per step; each row takes part with the same probability.
+        Expected number of rows per step; each row takes part with the same probability. "auto" is
+        a 16th of the rows, but at most 8,192.
     n_steps : int or "auto", default="auto"
-        The number of steps of training.
+        The number of steps of training; "auto" is 600.
     learning_rate : float or "auto", default="auto"
-        Learning rate of Adam.
+        Learning rate of Adam; "auto" is 6e-3.
     secure_noise : bool, default=False
         Whether the noise of the gradients is drawn exactly, by OpenDP, so that its low bits tell
         nothing of the sum that it is added to [3]_. A step then takes about a second longer. The
