@@ -10,6 +10,7 @@ from sklearn.neighbors import KernelDensity
 
 from sktvae import (
     CategoryCodec,
+    DifferentialPrivacy,
     FixedCombinations,
     KeyCodec,
     LessEqual,
@@ -205,17 +206,18 @@ def test_dropped_columns_and_keys_are_no_obstacle(tvae):
 
 
 def test_differential_privacy_is_shown_if_there_is_any(tvae):
-    model, train, holdout = tvae
-    model.epsilon_, model.delta_ = 2.0, 1e-5
-    model.privacy_ledger_ = pd.DataFrame({"spent_on": ["bounds of 'age'"], "epsilon": [0.1]})
-    try:
-        judged = privacy_report(model, train, holdout, reference=None, random_state=0)
-    finally:
-        del model.epsilon_, model.delta_, model.privacy_ledger_
-    assert "epsilon 2 and delta 1e-05" in judged.guarantee and "factor of 7.39" in judged.guarantee
-    page = judged.to_html()
-    assert "bounds of &#39;age&#39;" in page
-    assert judged.to_dict()["ledger"][0]["epsilon"] == 0.1
+    _, train, holdout = tvae
+    names = ["age", "town"]
+    promise = DifferentialPrivacy(2.0, delta=1e-5, n_steps=5)
+    model = TVAESynthesizer(epochs=1, conditional=False, privacy=promise, random_state=0)
+    model.fit(train[names])
+    judged = privacy_report(model, train[names], holdout[names], reference=None, random_state=0)
+    assert f"epsilon {model.epsilon_:.3g} and delta 1e-05" in judged.guarantee
+    assert f"factor of {np.exp(model.epsilon_):.3g}" in judged.guarantee
+    assert "age: frequent values" in judged.to_html()
+    ledger = judged.to_dict()["ledger"]
+    assert len(ledger) == len(model.privacy_ledger_)
+    assert ledger[-1]["measured"] == "gradients of training"
 
 
 def test_the_page_is_whole_and_safe_and_holds_no_values(tvae, tmp_path):
