@@ -83,7 +83,7 @@ class PrivacyReport:
     attacks: pd.DataFrame
 
     def to_frame(self) -> pd.DataFrame:
-        """Return the attacks as a DataFrame of their own: :attr:`attacks`."""
+        """Return a copy of the attribute `attacks`, a DataFrame."""
         return self.attacks.copy()
 
     def to_html(self, path: Any = None) -> str:
