@@ -17,7 +17,6 @@ from sktvae._encoding.category import CategoryCodec
 from sktvae._encoding.codec import Codec
 from sktvae._encoding.columns import with_name
 from sktvae._encoding.conditions import Group, groups_of, parts_of
-from sktvae._encoding.decoding import decoded_columns
 from sktvae._encoding.encoder import TableEncoder
 from sktvae._encoding.key import DropCodec
 from sktvae._encoding.partial import (
@@ -111,18 +110,8 @@ class Conditional:
         heads = [np.concatenate(parts)[order] for parts in zip(*(d[0] for d in drawn), strict=True)]
         kept = _gathered([d[1] for d in drawn], groups, n_samples, (False, None))
         bounds = _gathered([d[2] for d in drawn], groups, n_samples, (-np.inf, np.inf))
-        encoder = self.encoder
-        columns = decoded_columns(
-            encoder.schema_,
-            encoder.codecs_,
-            encoder.relations_,
-            heads,
-            n_samples,
-            kept,
-            bounds,
-            first_row,
-        )
-        return encoder.schema_.assemble(columns)
+        columns = self.encoder.written(heads, n_samples, kept, bounds, first_row)
+        return self.encoder.schema_.assemble(columns)
 
     def sample_batches(self, n_samples: int, conditions: Any, batch_size: int) -> Iterator[Any]:
         """Draw rows in tables of at most `batch_size` rows, see `TVAESynthesizer.sample_batches`.

@@ -39,12 +39,16 @@ def together(batches):
     return pd.concat(list(batches), ignore_index=True)
 
 
-@pytest.mark.parametrize("batch_size", [1500, 1024, 777, 100_000])
-def test_batches_are_the_rows_of_sample(fitted, batch_size):
-    batches = list(fitted.sample_batches(N, batch_size=batch_size, random_state=3))
-    assert [len(b) for b in batches[:-1]] == [batch_size] * (N // batch_size)
+@pytest.mark.parametrize(
+    ("n_samples", "batch_size"),
+    # The last one begins in the middle of a block that is drawn.
+    [(N, 1500), (N, 1024), (N, 777), (N, 100_000), (40_000, 33_500)],
+)
+def test_batches_are_the_rows_of_sample(fitted, n_samples, batch_size):
+    batches = list(fitted.sample_batches(n_samples, batch_size=batch_size, random_state=3))
+    assert [len(b) for b in batches[:-1]] == [batch_size] * (n_samples // batch_size)
     assert 0 < len(batches[-1]) <= batch_size
-    expected = fitted.sample(N, random_state=3)
+    expected = fitted.sample(n_samples, random_state=3)
     for batch in batches:
         assert (batch.dtypes == expected.dtypes).all()
     pd.testing.assert_frame_equal(together(batches), expected)

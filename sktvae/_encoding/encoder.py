@@ -486,11 +486,11 @@ class TableEncoder(VersionedMixin, TransformerMixin, _BaseComposition):
         n_samples: int,
         kept: dict[int, tuple[np.ndarray, Any]] | None = None,
         bounds: dict[int, tuple[np.ndarray, np.ndarray]] | None = None,
+        first_row: int = 0,
     ) -> dict[int, pd.Series]:
         """Decode one array per head to columns as the user had them, see `decoded_columns`."""
-        return decoded_columns(
-            self.schema_, self.codecs_, self.relations_, heads, n_samples, kept, bounds
-        )
+        schema, codecs, relations = self.schema_, self.codecs_, self.relations_
+        return decoded_columns(schema, codecs, relations, heads, n_samples, kept, bounds, first_row)
 
     @property
     def related(self) -> set[int]:

@@ -75,7 +75,7 @@ def _levels(
     decoder: AutoregressiveDecoder, normed: Tensor, rows: _Rows
 ) -> tuple[list[_Level], Tensor]:
     """The layers of the heads, step by step, and the log-likelihood (B,)."""
-    levels, log_prob = [], torch.zeros(normed.shape[1])
+    levels, log_prob = [], normed.new_zeros(normed.shape[1])
     for level, (layers, refined) in zip(decoder.levels, decoder._level_inputs(rows), strict=True):
         state = normed[: len(level.heads)]
         before = torch.baddbmm(level.bias, state, level.weight)

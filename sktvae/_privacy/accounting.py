@@ -13,6 +13,8 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
+from sktvae._privacy.settings import MISSING_EXTRA
+
 # A tail of the loss this small is counted as part of delta.
 _TAIL = 1e-15
 # Noise is looked for between these scales, with this relative tolerance.
@@ -162,8 +164,5 @@ def _pld() -> Any:
     try:
         from dp_accounting.pld import privacy_loss_distribution
     except ImportError as error:
-        raise ImportError(
-            "Differential privacy needs the extra 'privacy'. Install it with: "
-            'pip install "sktvae[privacy]"'
-        ) from error
+        raise ImportError(MISSING_EXTRA) from error
     return privacy_loss_distribution

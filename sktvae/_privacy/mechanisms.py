@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from sktvae._privacy.settings import MISSING_EXTRA
+
 
 @dataclass(frozen=True)
 class Release:
@@ -186,10 +188,7 @@ def _opendp() -> Any:
     try:
         import opendp.prelude as dp
     except ImportError as error:
-        raise ImportError(
-            "Differential privacy needs the extra 'privacy'. Install it with: "
-            'pip install "sktvae[privacy]"'
-        ) from error
+        raise ImportError(MISSING_EXTRA) from error
     dp.enable_features("contrib")
     return dp
 

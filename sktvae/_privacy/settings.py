@@ -9,6 +9,11 @@ from typing import Any
 from sklearn.base import BaseEstimator
 from sklearn.utils._param_validation import Interval, StrOptions
 
+MISSING_EXTRA = (
+    "Differential privacy needs the extra 'privacy'. Install it with: "
+    'pip install "sktvae[privacy]"'
+)
+
 
 class DifferentialPrivacy(BaseEstimator):
     """Differential privacy for the whole fit of a synthesizer.

@@ -7,6 +7,7 @@ import joblib
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from sklearn.base import clone
 from sklearn.utils.validation import check_is_fitted
 
@@ -18,6 +19,8 @@ from sktvae import (
     TVAEImputer,
     TVAESynthesizer,
 )
+from sktvae._model.layout import Layout
+from sktvae._privacy.rows import private_rows
 
 # Enough to see that it works; the defaults take a minute.
 QUICK = {"n_steps": 60, "batch_size": 300}
@@ -89,6 +92,16 @@ def test_rows_of_a_generous_budget_resemble_the_table():
     assert gap(rows) > 0.6 * gap(X)
     ill = model.sample(2000, conditions={"ill": "yes"})
     assert ill["smoker"].eq("yes").mean() == pytest.approx(0.8, abs=0.1)
+
+
+def test_frequencies_are_those_of_the_histograms_however_training_went():
+    X = table()
+    promise = DifferentialPrivacy(20.0, n_steps=40, batch_size=300, learning_rate=0.3)
+    learned = private_rows(X, TableEncoder(), promise, torch.device("cpu"))
+    columns = Layout(learned.encoder.heads_).to_columns(learned.rows, torch.Generator())
+    drawn = learned.encoder.decode(columns, learned.rows.n_rows)
+    for name in ("ill", "smoker"):
+        assert drawn[name].eq("yes").mean() == pytest.approx(X[name].eq("yes").mean(), abs=0.03)
 
 
 def test_noise_is_new_in_each_fit_whatever_the_random_state(fitted):

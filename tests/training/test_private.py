@@ -130,3 +130,24 @@ def test_a_row_without_a_finite_gradient_is_left_out(monkeypatch):
     assert all(unlike)
     monkeypatch.setattr(private, "log_prob_and_norms", with_infinite)
     torch.testing.assert_close(clipped_sum(vae, rows), others)
+
+
+def test_what_is_likely_does_not_become_too_likely():
+    """As it would if the gradients of most rows were shortened to the same length."""
+    share = 0.8
+    vae = VAE((Categorical(2), Categorical(2)), 0, (), (8, 6), "autoregressive", 0)
+    rng = np.random.default_rng(0)
+    first = rng.integers(0, 2, 4000)
+    second = np.where(rng.random(4000) < share, first, 1 - first)
+    rows = vae.layout.to_batch([first, second])
+    train_privately(
+        vae,
+        rows,
+        PrivatePlan(300, 0.25, 1000.0, None, 0.0, 2e-2),
+        generator=torch.Generator().manual_seed(0),
+        mechanism=lambda total, deviation: total,
+    )
+    equal = vae.layout.to_batch([[0, 1], [0, 1]])
+    with torch.no_grad():
+        joint = vae.decoder.log_prob(torch.zeros(2, 0), equal).exp().sum()
+    assert abs(float(joint) - share) < 0.03
