@@ -100,6 +100,7 @@ CONTENTS = {
         "sizes",
         "tables",
         "fitting",
+        "scale",
         "conditions",
         "imputation",
         "oversampling",

@@ -137,7 +137,7 @@ def cli() -> None:
 
 
 @cli.command()
-@click.argument("data", type=_TABLE)
+@click.argument("data", type=click.Path(allow_dash=True))
 @click.option("-o", "--output", type=_FILE, required=True, help="model.skops or model.joblib.")
 @click.option("--epochs", type=click.IntRange(1), help="The most passes over the rows.")
 @click.option(
@@ -162,29 +162,45 @@ def fit(data: str, output: str, csv: Any, **options: Any) -> None:
     """Fit a model to the table DATA, and save it.
 
     Relations that hold in every row of the table are suggested, and never applied unasked.
+
+    DATA may also be a folder of Parquet files. It is read piece by piece, as is a Parquet file of
+    more than 1 GB, so that it can be larger than memory: with --set cache=FOLDER for a temporary
+    file, without suggestions, and not with --epsilon.
     """
-    from sktvae._files import check_folder, check_model_name, read_table, save_model
+    from sktvae._files import check_folder, check_model_name, save_model
 
     check_model_name(output)
     check_folder(output)  # before the fit, which may take long
     parameters = _parameters(options)
-    table = read_table(data, csv)
-    X = table.frame.drop(columns=_known(options["drop"], table.frame, "--drop"))
-    _known(options["categorical"], X, "--categorical")
+    X, names, written = _rows_to_fit(data, csv, options["drop"])
+    _known(options["categorical"], names, "--categorical")
     model = _synthesizer(parameters, list(options["categorical"]), options["relations"])
-    written = table.csv.as_dict() if table.text is not None else None
-    del table  # a second copy of all cells
     interrupted = _fit(model, X, options["quiet"])
     is_private = model.privacy is not None
     n_rows = "not told, by a private model" if is_private else len(X)
     model.source_ = {"version": __version__, "n_rows": n_rows, "csv": written}
     save_model(model, output)
-    if not options["relations"] and not is_private:
+    if hasattr(X, "columns") and not options["relations"] and not is_private:
         _suggest(X)
     if not options["quiet"]:
-        tell(f"Saved a model of {len(X):,} rows and {X.shape[1]} columns to {output}.")
+        tell(f"Saved a model of {len(X):,} rows and {len(names)} columns to {output}.")
     if interrupted:
         click.get_current_context().exit(_INTERRUPTED)
+
+
+def _rows_to_fit(data: str, csv: Any, dropped: tuple) -> tuple[Any, list[str], dict | None]:
+    """Return a table, or pieces of one; its columns; and how it was written, if it is CSV."""
+    from sktvae._files import ParquetPieces, is_large, read_table
+
+    if is_large(data):
+        pieces = ParquetPieces(data)
+        _known(dropped, pieces.names, "--drop")
+        pieces.names = [name for name in pieces.names if name not in dropped]
+        return pieces, pieces.names, None
+    table = read_table(data, csv)
+    X = table.frame.drop(columns=_known(dropped, table.frame, "--drop"))
+    written = table.csv.as_dict() if table.text is not None else None
+    return X, list(X), written
 
 
 def _parameters(options: dict) -> dict:
@@ -349,7 +365,12 @@ def _as_pandas(table: Any) -> Any:
 
     if isinstance(table, pd.DataFrame):
         return table
-    return table.to_pandas() if hasattr(table, "to_pandas") else pd.DataFrame(table)
+    if not hasattr(table, "to_pandas"):
+        return pd.DataFrame(table)
+    # Integers with missing values would otherwise become floats.
+    kinds = ("Int8", "Int16", "Int32", "Int64", "UInt8", "UInt16", "UInt32", "UInt64")
+    nullable = {kind.lower(): pd.api.types.pandas_dtype(kind) for kind in kinds}
+    return table.to_pandas(types_mapper=lambda kind: nullable.get(str(kind)))
 
 
 # impute

@@ -106,6 +106,55 @@ class Table:
 
 # Reading
 
+# Of Parquet, on disk. In memory, a table takes several times as much.
+_LARGE_FILE, _ROWS_PER_PIECE = 2**30, 2**16
+
+
+class ParquetPieces:
+    """A Parquet file, or those of a folder, to be read piece by piece as Arrow tables.
+
+    Attributes
+    ----------
+    names : list of str
+        The columns that are read.
+    """
+
+    def __init__(self, path: str):
+        from pyarrow import dataset
+
+        try:
+            self._dataset = dataset.dataset(path, format="parquet")
+        except (OSError, ValueError) as error:
+            raise FileError(f"{path} could not be read as Parquet: {_words(error)}.") from error
+        self.names: list[str] = self._dataset.schema.names
+        if not self.names:
+            raise FileError(f"{path} holds no Parquet files.")
+
+    def __len__(self) -> int:
+        return self._dataset.count_rows()
+
+    def __iter__(self) -> Iterator[Any]:
+        import pyarrow as pa
+        from pyarrow.dataset import ParquetFragmentScanOptions
+
+        # Without much reading ahead, so that the memory does not depend on the number of rows.
+        options = {
+            "batch_readahead": 1,
+            "fragment_readahead": 1,
+            "fragment_scan_options": ParquetFragmentScanOptions(pre_buffer=False),
+        }
+        scanner = self._dataset.scanner(self.names, batch_size=_ROWS_PER_PIECE, **options)
+        for batch in scanner.to_batches():
+            yield pa.Table.from_batches([batch])
+
+
+def is_large(path: str) -> bool:
+    """Whether a table is read piece by piece: folders, and Parquet files of more than 1 GB."""
+    if os.path.isdir(path):
+        return True
+    is_file = path != "-" and os.path.isfile(path) and kind_of_file(path) == "parquet"
+    return is_file and os.path.getsize(path) > _LARGE_FILE
+
 
 def kind_of_file(path: str) -> str:
     """Return "csv", "parquet" or "arrow" by the end of a file's name; "-" is CSV."""

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import copy
+import os
 import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from numbers import Integral
 from typing import Any
 
+import numpy as np
 import torch
 from sklearn.base import clone
 
 from sktvae._any_order import ANY_ORDER_DIMS, AnyOrder
+from sktvae._collective import Group, current_group
 from sktvae._device import resolve_device
 from sktvae._encoding.encoder import EncodedTable, TableEncoder
 from sktvae._encoding.quantile import QuantileCodec
@@ -18,6 +24,9 @@ from sktvae._encoding.routing import MIN_SAMPLES
 from sktvae._model.layout import Batch, Layout
 from sktvae._model.vae import VAE
 from sktvae._privacy.rows import PrivateRows, private_rows
+from sktvae._table.chunks import Chunks, as_chunks
+from sktvae._threads import one_thread
+from sktvae._training.disk import RowsOnDisk
 from sktvae._training.holdout import split
 from sktvae._training.loop import Trained, train
 from sktvae._training.plan import (
@@ -28,12 +37,16 @@ from sktvae._training.plan import (
     for_any_order,
     is_small,
 )
-from sktvae._training.rows import arrange
+from sktvae._training.rows import arrange, collect
+from sktvae._training.watch import Watch
+from sktvae._version import __version__
 from sktvae._warm_start import check_unchanged, comparable, continued
 from sktvae._warnings import warn_user
 
 # Tables with fewer rows are not split for validation.
 _FEWEST_ROWS_TO_SPLIT = 20
+# Parameters that ranks may choose for themselves; the seeds are those of rank 0.
+_MAY_DIFFER = ("cache", "device", "n_jobs", "verbose", "random_state")
 
 
 class FittingMixin:
@@ -43,9 +56,11 @@ class FittingMixin:
     any_order_: Any
     average: Any
     batch_size: Any
+    cache: Any
     calibrate: Any
     categorical_features: Any
     compress_dims: Any
+    conditional: Any
     decoder: Any
     decompress_dims: Any
     device: Any
@@ -84,8 +99,12 @@ class FittingMixin:
         if self.warm_start and hasattr(self, "encoder_"):
             check_unchanged(self._fitted_structure, self._structure())
             return self.encoder_, self._encode_again(X, sample_weight)
-        encoder = self._new_encoder(seed)
-        encoded = encoder.fit_encode(X, sample_weight, partial)
+        encoder, group = self._new_encoder(seed), current_group()
+        if group.size > 1:
+            encoder.fit_chunks([X], gather=group.gather)
+            (encoded,) = encoder.encode_chunks([X])
+        else:
+            encoded = encoder.fit_encode(X, sample_weight, partial)
         if self.verbose:
             for relation in encoder.suggestions_:
                 print(
@@ -125,12 +144,17 @@ class FittingMixin:
 
     def _learned_rows(
         self, X: Any, sample_weight: Any, seed: int
-    ) -> tuple[TableEncoder, Batch, PrivateRows | None]:
+    ) -> tuple[TableEncoder, Batch | RowsOnDisk, PrivateRows | None]:
         """Return a fitted encoder and the rows that networks are to learn.
 
         If the fit is private, these are rows of a private model of the table; how they were made,
         and what this has cost, comes last.
         """
+        if self.cache is not None and not os.path.isdir(self.cache):
+            raise ValueError(f"cache must be a folder that exists, got {self.cache!r}.")
+        chunks = as_chunks(X)
+        if chunks is not None:
+            return *self._rows_of_chunks(chunks, sample_weight, seed), None
         if self.privacy is None:
             self._refuse_warm_start("private", hasattr(self, "epsilon_"))
             encoder, encoded = self._fit_encoder(X, sample_weight, seed)
@@ -145,6 +169,26 @@ class FittingMixin:
         device = resolve_device(self.device)
         learned = private_rows(X, self._new_encoder(seed), self.privacy, device, self.verbose)
         return learned.encoder, arrange(learned.rows), learned
+
+    def _rows_of_chunks(
+        self, chunks: Chunks, sample_weight: Any, seed: int
+    ) -> tuple[TableEncoder, Batch | RowsOnDisk]:
+        """Return an encoder fitted to a table that is read piece by piece, and its encoded rows."""
+        for name, is_asked in (
+            ("sample_weight", sample_weight is not None),
+            ("privacy", self.privacy is not None),
+            ("warm_start", self.warm_start and hasattr(self, "encoder_")),
+        ):
+            if is_asked:
+                raise ValueError(
+                    f"{name} is for tables in memory, and X is read piece by piece. Load the "
+                    f"table, or a sample of its rows, into memory, or fit without {name}."
+                )
+        encoder = self._new_encoder(seed)
+        n_rows = encoder.fit_chunks(chunks, current_group().gather)
+        tables = (encoded.heads for encoded in encoder.encode_chunks(chunks))
+        rows = collect(Layout(encoder.heads_), tables, n_rows, seed, self.cache)
+        return encoder, rows
 
     def _refuse_warm_start(self, state: str, applies: bool) -> None:
         if self.warm_start and applies:
@@ -165,6 +209,26 @@ class FittingMixin:
             )
         return encoded
 
+    def _check_ranks(self, group: Group, sample_weight: Any) -> None:
+        """Raise ValueError if several processes cannot fit this together."""
+        if group.size == 1:
+            return
+        for name, is_asked in (
+            ("sample_weight", sample_weight is not None),
+            ("privacy", self.privacy is not None),
+            ("warm_start", self.warm_start),
+        ):
+            if is_asked:
+                group.refuse(name)
+        with np.printoptions(threshold=sys.maxsize):
+            parameters = {
+                f"parameter {name}": repr(value)
+                for name, value in self.get_params().items()  # type: ignore[attr-defined]
+                if name not in _MAY_DIFFER
+            }
+        versions = {"version of sktvae": __version__, "version of torch": torch.__version__}
+        group.check_same(versions | parameters)
+
     def _structure(self) -> dict:
         """Return the parameters that determine network and encoding, in comparable form."""
         structure = {
@@ -178,28 +242,72 @@ class FittingMixin:
         return structure
 
     def _fit_network(
-        self, encoder: TableEncoder, rows: Batch, seeds: list[int], any_order: bool = False
+        self,
+        encoder: TableEncoder,
+        rows: Batch | RowsOnDisk,
+        seeds: list[int],
+        watch: Watch,
+        any_order: bool = False,
     ) -> tuple[VAE, Trained]:
         """Return a network fitted to arranged rows, and the report of its training."""
-        vae = self._new_network(encoder, seeds[0], any_order)
+        vae, n_rows = self._new_network(encoder, seeds[0], any_order), _n_rows_to_learn(rows)
         training, validation = self._split(rows, seeds[1])
-        trained = self._train(vae, training, validation, seeds[2:], self.epochs, any_order)
-        must_refit = self.refit and validation is not None and is_small(rows.n_rows)
+        trained = self._train(vae, training, validation, seeds[2:], self.epochs, any_order, watch)
+        must_refit = self.refit and validation is not None and is_small(n_rows)
         if must_refit and not trained.interrupted:
             again = self._new_network(encoder, seeds[0], any_order)
             epochs = trained.best_epoch
-            if self._refit(again, rows, seeds[2:], epochs, any_order):
+            if self._refit(again, rows, seeds[2:], epochs, any_order, watch):
                 vae = again
             else:
                 trained = trained._replace(interrupted=True)
         return vae, trained
 
-    def _fit_conditional(
-        self, encoder: TableEncoder, rows: Batch, seeds: list[int]
-    ) -> AnyOrder | None:
+    def _fit_networks(
+        self, encoder: TableEncoder, rows: Batch | RowsOnDisk, seeds: list[int]
+    ) -> tuple[VAE, Trained, AnyOrder | None]:
+        """Return the network, the report of its training, and what answers conditions.
+
+        The second network is None if it is not asked for, or if it was interrupted. On a CPU, two
+        networks are trained at the same time.
+        """
+        group = current_group()
+        on_cpu = resolve_device(self.device).type == "cpu"
+        watch = Watch(self.verbose and group.rank == 0)
+        if not self.conditional:
+            return *self._fit_network(encoder, rows, seeds[:4], watch), None
+        if group.size > 1 or not on_cpu:
+            vae, trained = self._fit_network(encoder, rows, seeds[:4], watch)
+            conditional = (
+                None
+                if trained.interrupted
+                else self._fit_conditional(
+                    lambda: self._fit_any_order(encoder, rows, seeds[4:], watch), watch
+                )
+            )
+            return vae, trained, conditional
+        beside = Watch(self.verbose, "any order", line=1)
+        with ThreadPoolExecutor(1, thread_name_prefix="sktvae") as pool:
+            pending = pool.submit(self._fit_any_order, encoder, rows, seeds[4:], beside)
+            try:
+                vae, trained = self._fit_network(encoder, rows, seeds[:4], watch)
+            except BaseException:
+                beside.abandon()
+                raise
+            if trained.interrupted:
+                beside.stop()
+            return vae, trained, self._fit_conditional(pending.result, beside)
+
+    def _fit_conditional(self, result: Callable[[], AnyOrder], watch: Watch) -> AnyOrder | None:
         """Return what answers questions given any columns; None if it was interrupted."""
         try:
-            return self._fit_any_order(encoder, rows, seeds)
+            return result()
+        except KeyboardInterrupt:
+            if current_group().size > 1:
+                raise
+            watch.stop()
+        try:
+            return result()
         except KeyboardInterrupt:
             warn_user(
                 "The fit was interrupted while it learned to condition on columns. The model can "
@@ -207,9 +315,11 @@ class FittingMixin:
             )
             return None
 
-    def _fit_any_order(self, encoder: TableEncoder, rows: Batch, seeds: list[int]) -> AnyOrder:
+    def _fit_any_order(
+        self, encoder: TableEncoder, rows: Batch | RowsOnDisk, seeds: list[int], watch: Watch
+    ) -> AnyOrder:
         """Return what answers questions given any columns, fitted to arranged rows."""
-        network, trained = self._fit_network(encoder, rows, seeds, any_order=True)
+        network, trained = self._fit_network(encoder, rows, seeds, watch, any_order=True)
         return AnyOrder(network, trained.history, _n_rows(rows))
 
     def _new_network(self, encoder: TableEncoder, seed: int, any_order: bool) -> VAE:
@@ -229,6 +339,7 @@ class FittingMixin:
     def _split(self, rows: Any, seed: int) -> Any:
         """Return training and validation rows; None for the latter if nothing is held out."""
         is_split = self.early_stopping and rows.n_rows >= _FEWEST_ROWS_TO_SPLIT
+        seed = current_group().own_seed(seed)
         return split(rows, self.validation_fraction, seed) if is_split else (rows, None)
 
     def _new_any_order(self, encoder: TableEncoder, seed: int) -> VAE:
@@ -237,11 +348,21 @@ class FittingMixin:
             return copy.deepcopy(before.network)
         return VAE(encoder.heads_, 0, (), ANY_ORDER_DIMS, "autoregressive", seed)
 
-    def _refit(self, vae: VAE, rows: Batch, seeds: list[int], epochs: int, any_order: bool) -> bool:
+    def _refit(
+        self,
+        vae: VAE,
+        rows: Batch | RowsOnDisk,
+        seeds: list[int],
+        epochs: int,
+        any_order: bool,
+        watch: Watch,
+    ) -> bool:
         """Fit a network in place to all rows; return whether this was not interrupted."""
         try:
-            return not self._train(vae, rows, None, seeds, epochs, any_order).interrupted
+            return not self._train(vae, rows, None, seeds, epochs, any_order, watch).interrupted
         except KeyboardInterrupt:
+            if current_group().size > 1:
+                raise
             warn_user(
                 "The refit to all rows was interrupted; the model is that of the rows that were "
                 "not held out."
@@ -251,23 +372,30 @@ class FittingMixin:
     def _train(
         self,
         vae: VAE,
-        training: Batch,
+        training: Batch | RowsOnDisk,
         validation: Batch | None,
         seeds: list[int],
         epochs: int,
         any_order: bool,
+        watch: Watch,
     ) -> Trained:
         """Fit a network in place, on the device, and return it to the CPU."""
-        device = resolve_device(self.device)
-        trained = train(
-            vae.to(device),
-            training.to(device),
-            None if validation is None else validation.to(device),
-            self._plan(training.n_rows, epochs, any_order),
-            generator=torch.Generator(device).manual_seed(seeds[0]),
-            host_generator=torch.Generator().manual_seed(seeds[1]),
-            verbose=self.verbose,
-        )
+        device, group = resolve_device(self.device), current_group()
+        # In batches of one order, that order is the same on all ranks.
+        host_seed = group.own_seed(seeds[1]) if any_order else seeds[1]
+        # The operations of the independent decoder are few, and worth the threads.
+        is_one = self.decoder == "autoregressive" or any_order
+        with one_thread() if is_one else nullcontext():
+            trained = train(
+                vae.to(device),
+                training.to(device),
+                None if validation is None else validation.to(device),
+                self._plan(group.total(training.n_rows), epochs, any_order),
+                generator=torch.Generator(device).manual_seed(group.own_seed(seeds[0])),
+                host_generator=torch.Generator().manual_seed(host_seed),
+                group=group,
+                watch=watch,
+            )
         vae.to("cpu")
         return trained
 
@@ -295,6 +423,7 @@ class FittingMixin:
             calibrate=self.calibrate,
             n_iter_no_change=self.n_iter_no_change,
             tol=self.tol,
+            n_ranks=current_group().size,
         )
         return for_any_order(plan) if any_order else plan
 
@@ -334,5 +463,18 @@ def _layer_sizes(name: str, dims: Any) -> tuple[int, ...]:
     return tuple(int(d) for d in sizes)
 
 
-def _n_rows(rows: Batch) -> float:
-    return float(rows.n_rows if rows.weight is None else rows.weight.sum())
+def _n_rows(rows: Batch | RowsOnDisk) -> float:
+    n_rows = float(rows.n_rows if rows.weight is None else rows.weight.sum())
+    return current_group().total(n_rows)
+
+
+def _n_rows_to_learn(rows: Batch | RowsOnDisk) -> int:
+    """The number of rows of all ranks; none of several ranks may have too few to be split."""
+    of_ranks = current_group().gather(rows.n_rows)
+    fewest = min(of_ranks)
+    if len(of_ranks) > 1 and fewest < _FEWEST_ROWS_TO_SPLIT:
+        raise ValueError(
+            f"Rank {of_ranks.index(fewest)} has {fewest} row(s), but each of several ranks needs "
+            f"{_FEWEST_ROWS_TO_SPLIT} at least. Give all ranks about equally many rows."
+        )
+    return sum(of_ranks)

@@ -1,17 +1,14 @@
 """Tables, latents and scores from a fitted encoder and a fitted network, in blocks of rows.
 
-How the network draws a row is in `sktvae._model.drawing`. Blocks go to threads, in each of which
-torch computes with one thread: the operations on a block are so small that threads which share an
-operation would mostly wait for each other, above all while other processes use the processors.
+How the network draws a row is in `sktvae._model.drawing`. Blocks go to threads, see
+`sktvae._threads`.
 """
 
 from __future__ import annotations
 
 import copy
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,6 +20,7 @@ from sktvae._model.decoder import CACHED_ROWS
 from sktvae._model.drawing import draw
 from sktvae._model.layout import Batch, row_blocks
 from sktvae._model.vae import VAE
+from sktvae._threads import in_threads
 
 # Draws of z per row in `score_rows`, the same for every row.
 _SCORE_DRAWS = 8
@@ -36,9 +34,6 @@ _FEWEST_ROWS = 16 * _DRAWN_ROWS
 _BLOCK_ROWS, _LEAST_BLOCK = 1024, 16
 # By how much blocks are larger on other devices than CPUs.
 _DEVICE_FACTOR = 64
-
-_Item = TypeVar("_Item")
-_Result = TypeVar("_Result")
 
 
 def draw_table(
@@ -212,58 +207,3 @@ def _on(vae: VAE, device: torch.device, dtype: torch.dtype) -> VAE:
     if device.type == "cpu" and dtype == torch.float32:
         return vae
     return copy.deepcopy(vae).to(device, dtype)
-
-
-_STARTING = threading.Lock()
-
-
-def in_threads(
-    function: Callable[[_Item], _Result], items: Sequence[_Item], device: torch.device
-) -> list[_Result]:
-    """Apply a function to items, in as many threads as torch would use for one operation.
-
-    In each of these threads torch's operations use a single thread, also if there is one item, so
-    that results do not depend on the number of threads.
-
-    Parameters
-    ----------
-    function : callable
-    items : sequence
-    device : torch.device
-        On other devices than CPUs there are no threads.
-
-    Returns
-    -------
-    results : list
-        In the order of the items.
-    """
-    n_threads = torch.get_num_threads()
-    if device.type != "cpu" or n_threads == 1:
-        return [function(item) for item in items]
-    n_workers = max(1, min(n_threads, len(items)))
-    pool = ThreadPoolExecutor(n_workers, thread_name_prefix="sktvae")
-    try:
-        _limit_to_one_thread_each(pool, n_workers, n_threads)
-        return list(pool.map(function, items))
-    finally:
-        pool.shutdown(cancel_futures=True)  # what is left after an error or Ctrl-C
-
-
-def _limit_to_one_thread_each(pool: ThreadPoolExecutor, n_workers: int, n_threads: int) -> None:
-    """Let torch use a single thread in each of the workers.
-
-    `torch.set_num_threads` changes the number of the thread that calls it, and that of threads
-    which have not used torch yet. So the workers call it, and the caller puts back the second.
-    """
-    started = threading.Barrier(n_workers)
-
-    def limit(_: int) -> None:
-        torch.set_num_threads(1)
-        torch.get_num_threads()  # a thread adopts the number for all when it first asks for it
-        started.wait()
-
-    with _STARTING:
-        try:
-            list(pool.map(limit, range(n_workers)))
-        finally:
-            torch.set_num_threads(n_threads)

@@ -14,6 +14,7 @@ from sklearn.utils._set_output import _get_output_config
 from sklearn.utils.validation import _check_feature_names_in, check_is_fitted
 
 from sktvae._any_order import AnyOrder, Conditional, not_learned, warn_of_holes
+from sktvae._collective import current_group
 from sktvae._conditional import STRATEGIES
 from sktvae._device import resolve_device
 from sktvae._encoding.columns import EncodedTable
@@ -25,6 +26,7 @@ from sktvae._random import seeds_of
 from sktvae._synthesizer import TVAESynthesizer
 from sktvae._table.containers import ArrayTable, PandasTable, as_frame, missing_cells
 from sktvae._training.rows import arrange
+from sktvae._training.watch import Watch
 from sktvae._warnings import warn_user
 
 _FLAG = "missingindicator_"  # as scikit-learn names these columns
@@ -171,6 +173,7 @@ class TVAEImputer(VersionedMixin, TransformerMixin, BaseEstimator):
                 "differential privacy. Use TVAESynthesizer(privacy=...).fit(X).impute(X), or set "
                 "privacy=None."
             )
+        current_group().refuse("TVAEImputer.fit")
         # The seeds that a synthesizer would use for the same purpose.
         seed, *seeds = seeds_of(self._random_state(), 9)
         encoder, encoded = synthesizer._fit_encoder(X, sample_weight, seed, partial=True)
@@ -178,7 +181,8 @@ class TVAEImputer(VersionedMixin, TransformerMixin, BaseEstimator):
         assert encoded.observed is not None
         observed = encoded.observed
         indicator = _fit_indicator(observed) if self.add_indicator else None
-        any_order = synthesizer._fit_any_order(encoder, rows, seeds[4:])
+        watch = Watch(synthesizer.verbose)
+        any_order = synthesizer._fit_any_order(encoder, rows, seeds[4:], watch)
         empty = np.flatnonzero(~observed.any(axis=0))
         if len(empty):
             names = [encoder.schema_.names[i] for i in empty]

@@ -10,6 +10,7 @@ from sklearn import config_context
 from sklearn.base import clone
 from sklearn.utils.validation import validate_data
 
+from sktvae._collective import current_group
 from sktvae._random import seeds_of
 from sktvae._synthesizer import TVAESynthesizer
 from sktvae._table.containers import ArrayTable, PandasTable, as_frame
@@ -136,6 +137,7 @@ class TVAEOverSampler(BaseOverSampler):
 
     def _fit_resample(self, X: Any, y: np.ndarray) -> tuple[Any, np.ndarray]:
         """Return the rows and classes, followed by those that are drawn."""
+        current_group().refuse("TVAEOverSampler")
         frame, container = as_frame(X)
         wanted = {label: n for label, n in self.sampling_strategy_.items() if n}
         prototype = TVAESynthesizer() if self.synthesizer is None else self.synthesizer

@@ -43,7 +43,10 @@ def seed_of(random_state):
     return int(random_state)
 
 
-def seeds_of(random_state, n_seeds):
-    """Return `n_seeds` independent integer seeds derived from one `random_state`."""
-    sequence = np.random.SeedSequence(seed_of(random_state))
+def seeds_of(random_state, n_seeds, call=0):
+    """Return `n_seeds` independent integer seeds derived from one `random_state`.
+
+    With an integer, those of different calls differ.
+    """
+    sequence = np.random.SeedSequence(seed_of(random_state), spawn_key=(call,) if call else ())
     return [int(seed) for seed in sequence.generate_state(n_seeds)]

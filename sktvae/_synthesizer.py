@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+from contextlib import closing
 from numbers import Integral, Real
 from typing import Any
 
@@ -19,23 +21,24 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_array, check_is_fitted
 
 from sktvae import _generation
+from sktvae._collective import current_group
 from sktvae._conditional import ConditionalMixin
 from sktvae._device import resolve_device
 from sktvae._encoding.conditions import n_rows_wanted
 from sktvae._encoding.encoder import TableEncoder
 from sktvae._encoding.routing import MIN_SAMPLES
 from sktvae._encoding.sample_weight import row_weights
-from sktvae._fitting import FittingMixin
 from sktvae._model.vae import DECODERS
 from sktvae._persistence import VersionedMixin
 from sktvae._privacy.settings import DifferentialPrivacy
 from sktvae._random import seeds_of
+from sktvae._streaming import StreamingMixin
 
 _LARGEST_LATENT = 1e15
 
 
 class TVAESynthesizer(
-    FittingMixin,
+    StreamingMixin,
     ConditionalMixin,
     VersionedMixin,
     ClassNamePrefixFeaturesOutMixin,
@@ -130,6 +133,9 @@ class TVAESynthesizer(
     warm_start : bool, default=False
         Continue from the weights and the encoder of the last `fit` instead of starting from
         scratch. Parameters that determine the network or the encoding must then stay as they were.
+    cache : str or path-like, default=None
+        The folder for the temporary file of a table that is read piece by piece, see `fit`; None
+        for the system's folder of temporary files.
     device : str or torch.device, default="auto"
         "auto" (a CUDA device if there is one, else the CPU) or any torch device. Between calls
         the network is kept on the CPU.
@@ -152,7 +158,7 @@ class TVAESynthesizer(
         held-out rows as "validation_loss" etc.; and "gap", the validation loss minus the same
         measure of as many training rows, which grows as rows are memorised.
     n_iter_ : int
-        The number of epochs begun.
+        The number of epochs begun; each call of `partial_fit` counts as one.
     any_order_ : AnyOrder or None
         The network behind conditions, with the history of its training; None if `conditional` is
         False, or if its training was interrupted.
@@ -220,6 +226,7 @@ class TVAESynthesizer(
         "tol": [Interval(Real, 0, None, closed="left")],
         "privacy": [DifferentialPrivacy, None],
         "warm_start": ["boolean"],
+        "cache": [str, os.PathLike, None],
         "device": [str, torch.device],
         "n_jobs": [Integral, None],
         "random_state": ["random_state"],
@@ -256,6 +263,7 @@ class TVAESynthesizer(
         tol: float = 4e-3,
         privacy: DifferentialPrivacy | None = None,
         warm_start: bool = False,
+        cache: str | os.PathLike | None = None,
         device: str | torch.device = "auto",
         n_jobs: int | None = None,
         random_state: Any = None,
@@ -288,6 +296,7 @@ class TVAESynthesizer(
         self.tol = tol
         self.privacy = privacy
         self.warm_start = warm_start
+        self.cache = cache
         self.device = device
         self.n_jobs = n_jobs
         self.random_state = random_state
@@ -298,11 +307,18 @@ class TVAESynthesizer(
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> TVAESynthesizer:
         """Learn the joint distribution of the columns of a table.
 
+        In the processes of an initialised `torch.distributed`, all of them learn one model
+        together, each from its own rows, and end with the same estimator.
+
         Parameters
         ----------
         X : DataFrame or array-like of shape (n_samples, n_features)
             Columns of numbers, strings, booleans, categories, dates; missing values are learned
-            as such.
+            as such. A table larger than memory is given as a `pyarrow.dataset.Dataset`, a
+            `polars.LazyFrame`, or an iterable of tables that can be read more than once, such as a
+            list. It is read twice, piece by piece (three times if there are relations). Encoded
+            rows of more than 128 MB are kept in a temporary file in the folder `cache`, which is
+            removed however `fit` ends.
         y : ignored
         sample_weight : array-like of shape (n_samples,), default=None
             A row of weight 2 counts as two rows, in the encoding and in the gradients; a row of
@@ -320,18 +336,25 @@ class TVAESynthesizer(
         ValueError, TypeError
             If a parameter is wrong or a column cannot be modelled. The message names it and says
             what to do, and the estimator is left as it was.
+        OSError
+            If the temporary file cannot be written, because the disk is full or else.
+        RuntimeError
+            If several processes learn together, and another one fails.
         KeyboardInterrupt
             If training is interrupted (Ctrl-C) before the first check; the estimator is left as it
             was. A later interruption ends the training with a warning, and the best weights so far
             are kept.
         """
-        seeds = seeds_of(self.random_state, 9)
-        encoder, rows, private = self._learned_rows(X, sample_weight, seeds[0])
-        vae, trained = self._fit_network(encoder, rows, seeds[1:5])
-        conditional = None
-        if self.conditional and not trained.interrupted:
-            conditional = self._fit_conditional(encoder, rows, seeds[5:])
+        group = current_group()
+        with group.together():
+            self._check_ranks(group, sample_weight)
+            seeds = group.broadcast(seeds_of(self.random_state, 9))
+            encoder, rows, private = self._learned_rows(X, sample_weight, seeds[0])
+            n_rows = group.total(rows.n_rows)
+        with closing(rows):
+            vae, trained, conditional = self._fit_networks(encoder, rows, seeds[1:])
         self._keep(encoder, vae, trained, conditional, private)
+        self._stream = {"n_rows": n_rows}
         return self
 
     def sample(

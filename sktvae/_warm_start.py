@@ -7,20 +7,26 @@ from typing import Any
 from sklearn.base import BaseEstimator
 
 
-def check_unchanged(before: dict[str, Any], now: dict[str, Any]) -> None:
-    """Raise ValueError if a parameter changed that a warm start cannot change.
+def check_unchanged(
+    before: dict[str, Any],
+    now: dict[str, Any],
+    what: str = "warm_start=True continues",
+    way_out: str = "set warm_start=False to start from scratch",
+) -> None:
+    """Raise ValueError if a parameter changed that what goes on from a fit cannot change.
 
     Parameters
     ----------
     before, now : dict of str to object
         Parameters that determine the network and the encoding, see `comparable`.
+    what, way_out : str
+        What goes on, and what starts from scratch instead, for the message.
     """
     changed = [name for name in now if now[name] != before[name]]
     if changed:
         raise ValueError(
-            "warm_start=True continues with the network and the encoder of the last fit, but "
-            f"{', '.join(changed)} changed since then. Undo the change, or set "
-            "warm_start=False to start from scratch."
+            f"{what} with the network and the encoder of the last fit, but "
+            f"{', '.join(changed)} changed since then. Undo the change, or {way_out}."
         )
 
 

@@ -7,7 +7,7 @@ import warnings
 from types import FrameType
 
 # Frames of these packages are skipped: the call that the user made is outside them.
-_SKIPPED = ("sktvae", "sklearn", "joblib", "imblearn")
+_SKIPPED = ("sktvae", "sklearn", "joblib", "imblearn", "concurrent", "threading")
 
 
 def warn_user(message: str, category: type[Warning] = UserWarning) -> None:

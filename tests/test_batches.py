@@ -15,7 +15,7 @@ from sklearn.exceptions import NotFittedError
 
 from sktvae import KeyCodec, TableEncoder, TVAESynthesizer
 from sktvae._files import CsvFormat, FileError, write_table
-from sktvae._generation import in_threads
+from sktvae._threads import in_threads
 from tests.conftest import people, small
 
 N = 5000  # several blocks of rows

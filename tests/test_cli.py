@@ -349,6 +349,41 @@ def test_options_of_fit(folder, tmp_path):
     assert "came" in run("info", path).stdout
 
 
+@pytest.mark.parametrize("is_folder", [True, False])
+def test_a_folder_of_parquet_files_and_a_large_one_are_read_in_pieces(
+    is_folder, tmp_path, monkeypatch
+):
+    from sktvae import _files
+
+    X = stays().drop(columns=["left"]).assign(row=range(200))
+    (tmp_path / "months").mkdir()
+    for name, part in (("1", X[:120]), ("2", X[120:])):
+        part.to_parquet(tmp_path / "months" / f"{name}.parquet", index=False)
+    X.to_parquet(tmp_path / "all.parquet", index=False)
+    monkeypatch.setattr(_files, "_LARGE_FILE", 100)
+    monkeypatch.setattr(_files, "read_table", None)  # never read at once
+    data = tmp_path / ("months" if is_folder else "all.parquet")
+    model, rows = tmp_path / "model.skops", tmp_path / "rows.parquet"
+    options = ["--drop", "row", "--set", f"cache={tmp_path}"]
+    told = run("fit", data, "-o", model, "--epochs", 1, "--seed", 0, *options).stderr
+    names = [name for name in X if name != "row"]
+    assert f"Saved a model of 200 rows and {len(names)} columns" in told
+    run("sample", model, "-n", 30, "-o", rows)
+    made = pd.read_parquet(rows)
+    assert len(made) == 30 and made.dtypes.equals(X[names].dtypes)
+    refused = run("fit", data, "-o", model, "--drop", "nothing", code=2).stderr
+    assert "'nothing' is not a column" in refused
+
+
+def test_a_folder_without_parquet_files(tmp_path):
+    (tmp_path / "notes.txt").write_text("none")
+    refused = run("fit", tmp_path, "-o", tmp_path / "m.skops", code=1).stderr
+    assert "could not be read as Parquet" in refused
+    (tmp_path / "empty").mkdir()
+    refused = run("fit", tmp_path / "empty", "-o", tmp_path / "m.skops", code=1).stderr
+    assert "holds no Parquet files" in refused
+
+
 def test_fit_suggests_relations_as_options(folder, tmp_path):
     model = tmp_path / "model.skops"
     result = run("fit", folder / "data.csv", "-o", model, *QUICK, "--drop", "seen")

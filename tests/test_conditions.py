@@ -958,10 +958,10 @@ def test_an_interruption_keeps_the_vae(kinds, monkeypatch):
     X = kinds[["few", "text"]]
     original = TVAESynthesizer._train
 
-    def interrupted(self, vae, training, validation, seeds, epochs, any_order):
+    def interrupted(self, vae, training, validation, seeds, epochs, any_order, watch):
         if any_order:
             raise KeyboardInterrupt
-        return original(self, vae, training, validation, seeds, epochs, any_order)
+        return original(self, vae, training, validation, seeds, epochs, any_order, watch)
 
     monkeypatch.setattr(TVAESynthesizer, "_train", interrupted)
     with pytest.warns(UserWarning, match="interrupted while it learned to condition"):

@@ -10,7 +10,10 @@ import sktvae
 PACKAGE = pathlib.Path(sktvae.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
 # From the top: a file may import from its own part, and from the parts that are listed for it.
-LEAVES = {"_version", "_heads", "_random", "_device", "_presets", "_warnings", "_persistence"}
+LEAVES = {
+    *("_version", "_heads", "_random", "_device", "_presets", "_warnings", "_persistence"),
+    *("_collective", "_threads"),
+}
 MAY_IMPORT = {
     "_persistence": {"_version", "_warnings"},
     "_table": set(),
@@ -20,25 +23,29 @@ MAY_IMPORT = {
         *("_heads", "_random", "_warnings"),
     },
     "_model": {"_heads"},
-    "_training": {"_model", "_warnings"},
-    "_generation": {"_encoding", "_model"},
+    "_training": {"_collective", "_model", "_warnings"},
+    "_generation": {"_encoding", "_model", "_threads"},
     "_warm_start": set(),
     "_any_order": {"_encoding", "_model", "_table", "_warnings"},
     "_conditional": {"_any_order", "_encoding", "_device", "_random"},
     "_fitting": {
-        *("_any_order", "_encoding", "_model", "_privacy", "_training", "_warm_start"),
+        *("_any_order", "_encoding", "_model", "_privacy", "_table", "_training", "_warm_start"),
+        *LEAVES,
+    },
+    "_streaming": {
+        *("_any_order", "_encoding", "_fitting", "_model", "_table", "_training", "_warm_start"),
         *LEAVES,
     },
     "_synthesizer": {
         *("_encoding", "_model", "_training", "_generation"),
-        *("_conditional", "_fitting", "_privacy"),
+        *("_conditional", "_privacy", "_streaming"),
         *LEAVES,
     },
     "_imputer": {
         *("_any_order", "_conditional", "_encoding", "_model", "_synthesizer", "_table"),
         *("_training", *LEAVES),
     },
-    "_oversampler": {"_synthesizer", "_table", "_random"},
+    "_oversampler": {"_collective", "_synthesizer", "_table", "_random"},
     "imbalanced": {"_oversampler"},
     "metrics": {"_table", "_warnings"},
     "inspection": {"metrics", "_table", "_warnings"},

@@ -123,7 +123,7 @@ class CategoryCodec(Codec):
             )
 
     def advice(self, summary: ColumnSummary, kind: str) -> str | None:
-        n_present = summary.counts.sum()
+        n_present = summary.looked_at.sum()
         is_text = are_texts(summary.values[:100])
         nearly_unique = len(summary.values) >= n_present / 3
         if (

@@ -71,12 +71,13 @@ class _Piece:
     bin: int
     values: np.ndarray
     rows: np.ndarray
+    mass: np.ndarray  # of each value; what `rows` are a sample of, if they are one
     is_exact: bool
     low: float = np.nan  # NaN: not yet known
     high: float = np.nan
 
     def mean_and_spread(self) -> tuple[float, float]:
-        share = self.rows / self.rows.sum()
+        share = self.mass / self.mass.sum()
         mean = float(share @ self.values)
         deviation = self.values - mean
         largest = np.abs(deviation).max() or 1.0  # so that no square is too large or too small
@@ -116,7 +117,7 @@ def cut_into_cells(
     """
     pieces, others = [], []
     for b, run in enumerate(runs(bins)):
-        own, beside = _pieces_of_a_bin(b, summary.values, summary.rows, run, grid, min_samples)
+        own, beside = _pieces_of_a_bin(b, summary, run, grid, min_samples)
         pieces += own
         others += beside
     _place_edges(pieces, grid, min_samples)
@@ -140,66 +141,92 @@ def cut_into_cells(
 
 
 def _pieces_of_a_bin(
-    b: int,
-    values: np.ndarray,
-    rows: np.ndarray,
-    run: slice,
-    grid: DecimalGrid,
-    min_samples: int,
+    b: int, summary: ColumnSummary, run: slice, grid: DecimalGrid, min_samples: int
 ) -> tuple[list[_Piece], list[_Piece]]:
     """Return the pieces that divide the range of a bin, and the exact values on top of them."""
-    own, own_rows = values[run], rows[run]
-    kept = _stands_out(own, own_rows, grid, min_samples)
+    own, own_rows, own_mass = summary.values[run], summary.rows[run], summary.mass[run]
+    kept = _stands_out(own, own_rows, own_mass, grid, min_samples)
     exact = [
-        _Piece(b, own[i : i + 1], own_rows[i : i + 1], True, own[i], own[i])
+        _Piece(b, own[[i]], own_rows[[i]], own_mass[[i]], True, own[i], own[i])
         for i in np.flatnonzero(kept)
     ]
-    rest, rest_rows = own[~kept], own_rows[~kept]
+    rest, rest_rows, rest_mass = own[~kept], own_rows[~kept], own_mass[~kept]
     if exact and rest_rows.sum() < fewest_rows(min_samples):
         return exact, []  # the few other values are encoded as the nearest of these
     stretches = [
-        _Piece(b, rest[part], rest_rows[part], False)
-        for part in _halved(rest, rest_rows, fewest_rows(min_samples))
+        _Piece(b, rest[part], rest_rows[part], rest_mass[part], False)
+        for part in _halved(rest, rest_rows, fewest_rows(min_samples), rest_mass)
     ]
     return stretches, exact
 
 
 def _stands_out(
-    values: np.ndarray, rows: np.ndarray, grid: DecimalGrid, min_samples: int
+    values: np.ndarray, rows: np.ndarray, mass: np.ndarray, grid: DecimalGrid, min_samples: int
 ) -> np.ndarray:
     """Return which values of a bin are more frequent than chance would make them."""
     expected = np.zeros(len(rows))
     if grid.decimals is not None:
         n_others = np.rint((values[-1] - values[0]) / grid.step)
-        expected = (rows.sum() - rows) / max(n_others, 1)
+        expected = (mass.sum() - mass) / max(n_others, 1) * _share_sampled(rows, mass)
     # Twice the root of a Poisson count has a standard deviation of about 1, however small it is.
     significant = 2 * (np.sqrt(rows) - np.sqrt(expected)) > _SIGNIFICANT
     return (rows >= max(min_samples, 2)) & (significant | (expected == 0))
 
 
-def _halved(values: np.ndarray, rows: np.ndarray, least: int) -> list[slice]:
+def _share_sampled(rows: np.ndarray, mass: np.ndarray) -> np.ndarray:
+    """Return the share of the rows of each value that was looked at: 1 without sampling."""
+    return np.divide(rows, mass, out=np.ones(len(rows)), where=mass > 0)
+
+
+def _halved(
+    values: np.ndarray, rows: np.ndarray, least: int, mass: np.ndarray | None = None
+) -> list[slice]:
     """Cut values in two, and again, where the halves differ significantly in density."""
-    total, before = np.cumsum(rows), np.cumsum(rows) - rows
+    mass = rows if mass is None else mass
+    # The number of rows that would have the variance of a mass is its square, divided by this.
+    squares = mass / _share_sampled(rows, mass)
+    (rows_to, total, squares_to), (rows_before, before, squares_before) = zip(
+        *((np.cumsum(x), np.cumsum(x) - x) for x in (rows, mass, squares)), strict=True
+    )
 
     def cut(a: int, b: int) -> list[slice]:
         n = total[b - 1] - before[a]
+        n_rows = rows_to[b - 1] - rows_before[a]
         middle = a + int(np.searchsorted(total[a:b], before[a] + n / 2, side="left")) + 1
-        if n < 2 * least or middle >= b:
+        if n_rows < 2 * least or middle >= b:
+            return [slice(a, b)]
+        rows_below = rows_to[middle - 1] - rows_before[a]
+        if rows_below < least or n_rows - rows_below < least:
             return [slice(a, b)]
         below = total[middle - 1] - before[a]
-        if below < least or n - below < least:
-            return [slice(a, b)]
         edge = values[middle - 1] / 2 + values[middle] / 2
         length = values[b - 1] / 2 - values[a] / 2
         place = (edge / 2 - values[a] / 2) / length
         # Were all values equally likely, the place would have a beta distribution.
         share = below / n
-        deviation = np.sqrt(share * (1 - share) / (n + 1))
+        effective = n * (n / (squares_to[b - 1] - squares_before[a]))
+        deviation = np.sqrt(share * (1 - share) / (effective + 1))
         if abs(place - share) <= _SIGNIFICANT * deviation:
             return [slice(a, b)]
         return cut(a, middle) + cut(middle, b)
 
-    return cut(0, len(values)) if len(values) else []
+    return [part for a, b in _sampled_alike(rows, mass, least) for part in cut(a, b)]
+
+
+def _sampled_alike(rows: np.ndarray, mass: np.ndarray, least: int) -> list[tuple[int, int]]:
+    """Return stretches of values of which all rows are known, or a sample, but not both.
+
+    A stretch with fewer than `least` rows belongs to the one before it.
+    """
+    if not len(rows):
+        return []
+    ends: list[tuple[int, int]] = []
+    for run in runs(rows == mass):
+        if ends and min(rows[run].sum(), rows[slice(*ends[-1])].sum()) < least:
+            ends[-1] = ends[-1][0], run.stop
+        else:
+            ends.append((run.start, run.stop))
+    return ends
 
 
 def _place_edges(pieces: list[_Piece], grid: DecimalGrid, min_samples: int) -> None:

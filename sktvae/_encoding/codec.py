@@ -294,11 +294,13 @@ class NumberCodec(Codec):
                 "will have more. If that is a mistake, replace such values, or round the column "
                 f"with .round({decimals})"
             )
-        n = len(values)
+        rows = summary.looked_at
+        scale = counts.sum() / rows.sum()  # 1, but for a sample of rows
+        n = round(len(values) * scale)
         span = values[-1] / 2 - values[0] / 2
         if (
             np.array_equal(values, np.rint(values))
-            and n >= max(counts.sum() / 3, FEWEST_ROWS_FOR_ADVICE)
+            and len(values) >= max(rows.sum() / 3, FEWEST_ROWS_FOR_ADVICE)
             and span > _SPARSE * n
             and (values >= values[-1] / 10).mean() > 0.8  # not so of amounts of money
         ):
@@ -307,7 +309,7 @@ class NumberCodec(Codec):
                 "range: it looks like an identifier, of which samples hold made-up numbers"
             )
         is_dense = (
-            n >= FEWEST_ROWS_FOR_ADVICE and (counts == 1).all() and values[-1] - values[0] < 1.1 * n
+            n >= FEWEST_ROWS_FOR_ADVICE and (rows == 1).all() and values[-1] - values[0] < 1.1 * n
         )
         if is_dense and not summary.missing and np.array_equal(values, np.rint(values)):
             return (

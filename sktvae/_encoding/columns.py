@@ -14,6 +14,7 @@ from sktvae._encoding.codec import Codec
 from sktvae._encoding.key import DropCodec
 from sktvae._encoding.relations import Relation
 from sktvae._encoding.sample_weight import row_weights
+from sktvae._encoding.summary import ColumnSummary
 from sktvae._table.column import Column
 from sktvae._table.schema import TableSchema
 
@@ -126,15 +127,21 @@ def fit_column(
     """Fit one codec and, if asked, encode its column, which is summarised once."""
     if codec is None:
         return FittedColumn(None, [], None)
-    name = column.name
-    summary = with_name(name, codec.summarise, plain, weight)
-    with_name(name, codec.fit_summary, summary)
-    heads = with_name(name, codec.encode, plain).heads if encode else []
+    summary = with_name(column.name, codec.summarise, plain, weight)
+    fitted = fit_to_summary(column, codec, summary)
+    if encode:
+        fitted.heads = with_name(column.name, codec.encode, plain).heads
+    return fitted
+
+
+def fit_to_summary(column: Column, codec: Codec, summary: ColumnSummary) -> FittedColumn:
+    """Fit one codec to the summary of its column."""
+    with_name(column.name, codec.fit_summary, summary)
     forgotten = []
     if isinstance(codec, CategoryCodec):
         kept = set(codec.categories_.tolist())
         forgotten = [value for value in summary.values.tolist() if value not in kept]
-    return FittedColumn(codec, heads, codec.advice(summary, column.kind), forgotten)
+    return FittedColumn(codec, [], codec.advice(summary, column.kind), forgotten)
 
 
 def check_heads(schema: TableSchema, fitted: list[FittedColumn]) -> None:

@@ -15,6 +15,7 @@ from sklearn.utils.metaestimators import _BaseComposition
 from sklearn.utils.validation import check_is_fitted
 
 from sktvae._encoding.category import CategoryCodec
+from sktvae._encoding.chunked import FitToChunks
 from sktvae._encoding.codec import Codec, stack_heads
 from sktvae._encoding.columns import (
     EncodedTable,
@@ -28,6 +29,7 @@ from sktvae._encoding.columns import (
     with_name,
 )
 from sktvae._encoding.decoding import check_encoded, decoded_columns, related_columns
+from sktvae._encoding.evidence import EvidenceOfSeries
 from sktvae._encoding.key import DropCodec
 from sktvae._encoding.private import ColumnSummaries, check_learnable, fit_privately
 from sktvae._encoding.relations import Relation
@@ -52,7 +54,7 @@ from sktvae._table.schema import TableSchema
 from sktvae._warnings import warn_user
 
 
-class TableEncoder(VersionedMixin, TransformerMixin, _BaseComposition):
+class TableEncoder(FitToChunks, VersionedMixin, TransformerMixin, _BaseComposition):
     """Encode tables, and decode them, with one codec per column.
 
     The encoded table has one column per head, which holds codes, not one-hot vectors, so that it
@@ -214,9 +216,12 @@ class TableEncoder(VersionedMixin, TransformerMixin, _BaseComposition):
         Parameters
         ----------
         X : DataFrame or array-like of shape (n_samples, n_features)
+            A `pyarrow.dataset.Dataset`, a `polars.LazyFrame` or an iterable of tables is read
+            piece by piece, see `fit_chunks`.
         y : ignored
         sample_weight : array-like of shape (n_samples,), default=None
-            A row of weight 2 counts as two rows, and a row of weight 0 is left out.
+            A row of weight 2 counts as two rows, and a row of weight 0 is left out. It is for
+            tables in memory only.
 
         Returns
         -------
@@ -227,7 +232,8 @@ class TableEncoder(VersionedMixin, TransformerMixin, _BaseComposition):
         ValueError, TypeError
             If a column cannot be modelled; the message names it and the way out.
         """
-        self._fit(X, sample_weight, encode=False)
+        if not self._fit_if_chunks(X, sample_weight):
+            self._fit(X, sample_weight, encode=False)
         return self
 
     @_fit_context(prefer_skip_nested_validation=False)
@@ -555,7 +561,8 @@ class TableEncoder(VersionedMixin, TransformerMixin, _BaseComposition):
     def _route(
         self, frame: pd.DataFrame, schema: TableSchema, relations: list, rules: tuple = RULES
     ) -> list[Route]:
-        asked = questions(schema, frame, self._settings(frame), relations)
+        evidence = [EvidenceOfSeries(frame.iloc[:, i]) for i in range(len(schema.columns))]
+        asked = questions(schema, evidence, self._settings(frame), relations)
         return [route(question, rules) for question in asked]
 
     def _settings(self, frame: pd.DataFrame) -> Settings:

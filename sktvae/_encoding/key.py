@@ -129,8 +129,8 @@ class KeyCodec(_NotModelled):
                 "the column has a missing value, so it is not a key. Use another codec"
             )
         values = summary.values
-        if (summary.counts > 1).any():
-            twice = values[np.argmax(summary.counts > 1)]
+        if (summary.looked_at > 1).any():
+            twice = values[np.argmax(summary.looked_at > 1)]
             shown = repr(twice) if values.dtype == object else f"{twice:g}"
             raise ValueError(
                 f"the column holds {shown} twice, so it is not a key. Use another codec"

@@ -110,7 +110,7 @@ class QuantileCodec(NumberCodec):
         self._n_present = float(counts.sum())
         self._low, self._high = cells.low.min(), cells.high.max()
         beyond = (values < self._low) | (values > self._high)
-        self._share_beyond = float(summary.rows[beyond].sum() / summary.rows.sum())
+        self._share_beyond = float(summary.mass[beyond].sum() / summary.mass.sum())
         first = np.flatnonzero(np.diff(labels, prepend=-1))
         n_fine = np.unique(coarse[first[labels_left]], return_counts=True)[1]
         n_bins = len(labels_left)

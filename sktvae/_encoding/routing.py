@@ -6,17 +6,16 @@ A new rule is one function and one entry of the tuple.
 
 from __future__ import annotations
 
-import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from sklearn.utils._indexing import _get_column_indices
 
-from sktvae._encoding.category import CategoryCodec, are_texts
-from sktvae._encoding.codec import FEWEST_ROWS_FOR_ADVICE, Codec
+from sktvae._encoding.category import CategoryCodec
+from sktvae._encoding.codec import Codec
+from sktvae._encoding.evidence import Evidence
 from sktvae._encoding.key import DropCodec, KeyCodec
 from sktvae._encoding.mode import ModeCodec
 from sktvae._encoding.quantile import QuantileCodec
@@ -30,8 +29,6 @@ MIN_SAMPLES = 3
 INFREQUENT = "infrequent"
 # A column without a codec of its own keeps this many categories; the others are infrequent.
 MAX_CATEGORIES = 1000
-# A column is taken for a key only in a table of at least this many rows.
-_FEWEST_KEYS = 50
 
 
 @dataclass(frozen=True)
@@ -64,8 +61,8 @@ class Question:
     ----------
     position : int
     column : Column
-    series : Series
-        The column as the user gave it.
+    evidence : Evidence
+        What is known of the values of the column.
     kind : str or None
         What is learned: the column's own kind, or what a relation makes of it; None for nothing.
     relation : Relation or None
@@ -75,7 +72,7 @@ class Question:
 
     position: int
     column: Any
-    series: pd.Series
+    evidence: Evidence
     kind: str | None
     relation: Any
     settings: Settings
@@ -160,7 +157,7 @@ def _encoded_by_a_relation(question: Question) -> Route | None:
 
 def _empty(question: Question) -> Route | None:
     is_combination = question.relation is not None and question.kind == "category"
-    if not is_combination and question.series.isna().all():
+    if not is_combination and question.evidence.is_empty:
         return Route(CategoryCodec(), "holds no value")
     return None
 
@@ -172,7 +169,7 @@ def _asked_for(question: Question) -> Route | None:
 
 
 def _key(question: Question) -> Route | None:
-    if question.relation is None and is_key(question.series, question.column):
+    if question.relation is None and question.evidence.is_key(question.column):
         return Route(KeyCodec(), "a different value in every row", by_default=True)
     return None
 
@@ -181,7 +178,7 @@ def _nearly_unique(question: Question) -> Route | None:
     least = question.settings.min_samples
     if question.kind != "category" or question.relation is not None or least == 1:
         return None
-    if not is_nearly_unique(question.series, least):
+    if not question.evidence.is_nearly_unique(least):
         return None
     codec = question.settings.category_codec().set_params(infrequent_label=INFREQUENT)
     return Route(codec, f"text that is nearly unique: rare values become {INFREQUENT!r}", True)
@@ -238,12 +235,12 @@ def route(question: Question, rules: tuple = RULES) -> Route:
 
 
 def questions(
-    schema: TableSchema, frame: pd.DataFrame, settings: Settings, relations: list
+    schema: TableSchema, evidence: Sequence[Evidence], settings: Settings, relations: list
 ) -> list[Question]:
     """Return one question per column, knowing what relations make of the columns."""
     out = [
-        Question(i, column, frame.iloc[:, i], column.kind, None, settings)
-        for i, column in enumerate(schema.columns)
+        Question(i, column, known, column.kind, None, settings)
+        for i, (column, known) in enumerate(zip(schema.columns, evidence, strict=True))
     ]
     for relation in relations:
         targets = [out[schema.names.index(name)] for name in relation.targets]
@@ -253,45 +250,6 @@ def questions(
             question.kind = relation.kind if i == 0 else None
             question.relation = relation
     return out
-
-
-def is_key(series: pd.Series, column: Any) -> bool:
-    """Whether a column identifies the rows of a table of at least 50 rows.
-
-    It does if it is text, or holds UUIDs, that differ in each row, or if it is a column of
-    consecutive integers in any order, with a few gaps at most, and its dtype has room for as many
-    new ones in a thousand tables.
-    """
-    if len(series) < _FEWEST_KEYS or column.has_fixed_categories:
-        return False
-    if column.kind == "number":
-        if not column.whole or series.isna().any():
-            return False
-        if not series.iloc[:_FEWEST_KEYS].is_unique:
-            return False  # as in most columns: the other rows need not be read
-        values = column.read(series)
-        n, low, high = len(values), values.min(), values.max()
-        has_room = column.limits[1] - high >= 1000 * n  # for new keys
-        return bool(has_room and high - low < 1.1 * n and len(np.unique(values)) == n)
-    if column.kind != "category" or not isinstance(series.iloc[0], str | uuid.UUID):
-        return False
-    start = series.iloc[:_FEWEST_KEYS]
-    return bool(start.is_unique and series.is_unique and not series.isna().any())
-
-
-def is_nearly_unique(series: pd.Series, min_samples: int) -> bool:
-    """Whether a column is an identifier or free text, with few repeats.
-
-    It has at least a third as many different texts as rows, or most of its rows have a text that
-    fewer than `min_samples` rows have.
-    """
-    present = series.dropna()
-    if len(series) < FEWEST_ROWS_FOR_ADVICE or not len(present):
-        return False
-    if not are_texts(present.iloc[:100]):
-        return False
-    rows = np.bincount(pd.factorize(present)[0])
-    return bool(len(rows) >= len(present) / 3 or rows[rows < min_samples].sum() > len(present) / 2)
 
 
 def warn_about(names: list, routes: list[Route], fitted: list, n_rows: int, least: int) -> None:

@@ -15,8 +15,9 @@ import numpy as np
 import pandas as pd
 
 from sktvae._encoding.columns import decoding_order
+from sktvae._encoding.evidence import is_key
 from sktvae._encoding.relations import FixedCombinations, LessEqual, Relation, SumOf
-from sktvae._encoding.routing import MAX_CATEGORIES, is_key
+from sktvae._encoding.routing import MAX_CATEGORIES
 from sktvae._table.containers import as_frame
 from sktvae._table.schema import TableSchema
 

@@ -29,6 +29,9 @@ class ColumnSummary:
     rows : float64 ndarray of shape (n_values,)
         The number of rows of each value: as `counts` if the weights are integers, which stand for
         repeated rows, and else the number of records. It says whether a value repeats.
+    sampled : bool
+        Whether values are those of a sample of rows, so that `rows` are some of the rows of each
+        value (all of them at the ends of a column of numbers), and `counts` are estimates.
 
     Examples
     --------
@@ -45,6 +48,7 @@ class ColumnSummary:
     counts: np.ndarray
     missing: float
     rows: np.ndarray
+    sampled: bool = False
 
     @classmethod
     def of_numbers(cls, column: np.ndarray, weight: np.ndarray | None = None) -> ColumnSummary:
@@ -76,6 +80,16 @@ class ColumnSummary:
     def n_samples(self) -> float:
         """The number of rows, or the sum of their weights."""
         return float(self.counts.sum() + self.missing)
+
+    @property
+    def mass(self) -> np.ndarray:
+        """What each value weighs among its neighbours: its rows, or their estimated number."""
+        return self.counts if self.sampled else self.rows
+
+    @property
+    def looked_at(self) -> np.ndarray:
+        """How often each value was found among the rows that were looked at."""
+        return self.rows if self.sampled else self.counts
 
     def merge(self, other: ColumnSummary) -> ColumnSummary:
         """Return the summary of the rows of both."""

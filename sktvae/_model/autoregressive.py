@@ -15,13 +15,22 @@ from torch.nn import functional as F
 
 from sktvae._model.decoder import CACHED_ROWS, Decoder, Walk
 from sktvae._model.head_layers import CategoricalOutput, HeadLayers
-from sktvae._model.layers import N_FEATURES, Dropout, linear, position_features
+from sktvae._model.layers import (
+    N_FEATURES,
+    Dropout,
+    add_sums_before,
+    linear,
+    position_features,
+)
 from sktvae._model.layout import Batch, Layout, row_blocks
 from sktvae._model.likelihoods import IGNORED, gaussian_log_prob, log_prob_of_code
 
 # A batch that is learned in random orders is divided into groups of rows, one order for each: many
 # orders in a batch make a gradient that depends little on chance.
 _MOST_ORDERS, _FEWEST_ROWS_PER_ORDER = 32, 8
+# With more variables, what is visible is summed up and not multiplied by a matrix of zeros and
+# ones, whose products grow with the square of their number.
+_MOST_IN_PRODUCTS = 256
 
 
 class _Rows(NamedTuple):
@@ -278,6 +287,8 @@ class AutoregressiveDecoder(Decoder):
         place = torch.arange(order.shape[-1], device=order.device)
         rank.scatter_(-1, order, place.expand_as(order))
         n_variables, n_rows, width = state.shape
+        if n_variables > _MOST_IN_PRODUCTS:
+            return add_sums_before(state, inputs, rank)
         # Whether each variable sees each input that belongs to `owner`, (O, V, inputs).
         visible = lambda owner: (rank[..., None, owner] < rank[..., None]).to(state.dtype)
         if order.ndim == 1:

@@ -92,8 +92,10 @@ def calibration_shift(
 
 
 @torch.no_grad()
-def mean_frequency(decoder: Decoder, z: Tensor, order: Tensor, generator: Generator) -> Tensor:
-    """The mean probability of each category, (K,), in rows that are drawn at z in an order."""
+def mean_frequency(
+    decoder: Decoder, z: Tensor, order: Tensor | None, generator: Generator
+) -> Tensor:
+    """The mean probability of each category, (K,), in rows drawn at z in an order; see `draw`."""
     walk = decoder.walk(z, order)
     frequency = torch.zeros(decoder.layout.n_codes, device=z.device)
     for j in walk.heads:

@@ -6,7 +6,7 @@ Gaussian heads, K categories of all categorical heads together, E the size of th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -55,6 +55,18 @@ class Batch(NamedTuple):
     def to(self, device: torch.device | str) -> Batch:
         """The same rows on another device."""
         return Batch(*(None if field is None else field.to(device) for field in self))
+
+    @property
+    def n_blocks(self) -> int:
+        """How many parts the rows are read in: one, since they are in memory."""
+        return 1
+
+    def blocks(self) -> Iterator[Batch]:
+        """All rows, block by block."""
+        yield self
+
+    def close(self) -> None:
+        """Do nothing: rows in memory need not be closed, as those on disk do."""
 
 
 class Layout:

@@ -71,6 +71,7 @@ def negative_bound(
     rate_floor: float = 0.0,
     order: Tensor | None = None,
     dropout: Dropout | None = None,
+    n_ranks: int = 1,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The loss ``loss_factor * reconstruction + KL``, means over the rows of a batch.
 
@@ -95,6 +96,9 @@ def negative_bound(
     order : int64 tensor of shape (n_variables,), default=None
     dropout : Dropout, default=None
         See `row_terms`.
+    n_ranks : int, default=1
+        The number of processes that share a batch of about ``n_ranks * B`` rows, by which the floor
+        is lowered then; but it stays two nats below log(B).
 
     Returns
     -------
@@ -105,7 +109,9 @@ def negative_bound(
     kl = rate = _mean(terms.kl, batch.weight)
     if rate_floor > 0:
         aggregate = aggregate_divergence(terms.z, terms.mu_logvar, batch.weight)
-        floor = min(rate_floor, max(math.log(len(noise)) / 2 - 1, 0))
+        n_rows = len(noise)
+        bound = min(math.log(n_ranks * n_rows) / 2 - 1, math.log(n_rows) - 2)
+        floor = min(rate_floor, max(bound, 0))
         rate = torch.clamp(kl - aggregate, min=floor) + aggregate
     loss = torch.add(rate, reconstruction, alpha=loss_factor)
     return loss, reconstruction.detach(), kl.detach()

@@ -5,7 +5,7 @@ Numbers of Arrow types are read through pandas, in `sktvae._table.numbers`.
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,37 @@ from sktvae._table.column import Storage, with_none
 def is_arrow(X: Any) -> bool:
     """Whether `X` is an object of pyarrow, which need not be installed."""
     return type(X).__module__.startswith("pyarrow")
+
+
+def is_dataset(X: Any) -> bool:
+    """Whether `X` is a dataset of pyarrow."""
+    return is_arrow(X) and hasattr(X, "scanner") and hasattr(X, "schema")
+
+
+def tables_of(dataset: Any, n_rows: int) -> Iterator[Any]:
+    """Yield the rows of a dataset in Tables of `n_rows` to twice as many rows, in order.
+
+    No more than a few batches are read ahead, so that the memory needed is constant.
+    """
+    import pyarrow as pa
+
+    options = {}
+    if getattr(getattr(dataset, "format", None), "default_extname", None) == "parquet":
+        # Buffers are kept until a file has been read to its end: the file would be in memory.
+        from pyarrow.dataset import ParquetFragmentScanOptions
+
+        options["fragment_scan_options"] = ParquetFragmentScanOptions(pre_buffer=False)
+    scanner = dataset.scanner(batch_size=n_rows, batch_readahead=1, fragment_readahead=1, **options)
+    waiting: list = []
+    n_waiting = 0
+    for batch in scanner.to_batches():
+        waiting.append(batch)
+        n_waiting += len(batch)
+        if n_waiting >= n_rows:
+            yield pa.Table.from_batches(waiting)
+            waiting, n_waiting = [], 0
+    if n_waiting:
+        yield pa.Table.from_batches(waiting)
 
 
 @dataclass(frozen=True)
@@ -39,8 +70,9 @@ class ArrowTable:
         import pyarrow as pa
 
         if not isinstance(X, pa.Table):
+            way_out = "X.to_table()" if is_dataset(X) else "pyarrow.table(X)"
             raise TypeError(
-                f"X is a pyarrow {type(X).__name__}. Convert it to a Table: pyarrow.table(X)."
+                f"X is a pyarrow {type(X).__name__}. Convert it to a Table: {way_out}."
             )
         container = cls(X.schema.remove_metadata().serialize().to_pybytes())
         for i, field in enumerate(X.schema):
@@ -180,6 +212,13 @@ def nested_error(name: Hashable, value: Any, kind: Any, where: str = "") -> Type
     )
 
 
+def type_names(schema: bytes) -> list[str]:
+    """Return the names of the types of a serialised schema."""
+    import pyarrow as pa
+
+    return [str(field.type) for field in pa.ipc.read_schema(pa.py_buffer(schema))]
+
+
 def ticks_of(series: pd.Series) -> tuple[np.ndarray, str]:
     """Return the integers behind a Series of Arrow times (0 if missing), and their unit."""
     import pyarrow as pa
@@ -191,10 +230,22 @@ def ticks_of(series: pd.Series) -> tuple[np.ndarray, str]:
 
 
 def objects_of(series: pd.Series) -> pd.Series:
-    """Return a Series of Arrow values as Python objects, None where missing."""
+    """Return a Series of Arrow values as Python objects, missing ones as None or as NaN.
+
+    Texts come as the category dtype, so that each different text is made only once.
+    """
     import pyarrow as pa
 
-    return pd.Series(pa.array(series).to_pylist(), dtype=object)
+    array = pa.chunked_array(pa.array(series)).combine_chunks()
+    kind = array.type
+    if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
+        return pd.Series(array.to_pylist(), dtype=object)
+    if isinstance(array, pa.ChunkedArray):  # as pyarrow has it if there is no chunk
+        array = pa.concat_arrays(array.chunks) if array.num_chunks else pa.array([], kind)
+    encoded = array.dictionary_encode()
+    codes = encoded.indices.fill_null(-1).to_numpy()
+    texts = pd.Index(encoded.dictionary.to_pylist(), dtype=object)
+    return pd.Series(pd.Categorical.from_codes(codes, texts))
 
 
 def unit_of(kind: Any) -> str:

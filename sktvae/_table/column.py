@@ -177,6 +177,10 @@ class Column(ABC):
     def write(self, plain: Any) -> pd.Series:
         """Return a plain column as the user had it."""
 
+    def as_read_by(self, other: Column, plain: Any) -> Any:
+        """Return a plain column of this column as another one of its kind would read it."""
+        return plain
+
     @property
     def dtype_name(self) -> str:
         """The name of the dtype in messages."""

@@ -162,6 +162,11 @@ def _refuse_records(X: Any) -> None:
         what = "a list of dicts"
     if what:
         raise TypeError(f"X is {what}. Convert it to a table: pandas.DataFrame(X).")
+    if isinstance(X, list | tuple) and X and isinstance(X[0], pd.DataFrame):
+        raise TypeError(
+            "X is a list of tables, which only fit takes. Pass one at a time, or all of them as "
+            "one: pandas.concat(X)."
+        )
     if isinstance(X, pd.Series):
         raise ValueError(
             "Expected 2D array, got a pandas Series. Use X.to_frame() if it is a column, or "

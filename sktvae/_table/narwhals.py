@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -102,6 +103,22 @@ def is_narwhals(X: Any) -> bool:
             "X.collect()."
         )
     return isinstance(nw.from_native(X, pass_through=True, eager_only=True), nw.DataFrame)
+
+
+def is_lazy(X: Any) -> bool:
+    """Whether `X` is a LazyFrame of polars."""
+    return type(X).__module__.startswith("polars") and type(X).__name__ == "LazyFrame"
+
+
+def frames_of(X: Any, n_rows: int) -> Iterator[Any]:
+    """Yield the rows of a polars LazyFrame in DataFrames of about `n_rows` rows, in order."""
+    if hasattr(X, "collect_batches"):
+        yield from X.collect_batches(chunk_size=n_rows, maintain_order=True)
+        return
+    start = 0
+    while len(frame := X.slice(start, n_rows).collect()):
+        yield frame
+        start += n_rows
 
 
 def _plain_dtype(dtype: Any) -> tuple[str, tuple]:

@@ -95,14 +95,25 @@ class TimeColumn(Column):
                 f"({error}). Convert it: pandas.to_{self.meaning}(X[{self.name!r}])."
             ) from error
         whole, rest = np.divmod(ticks, ticks_in(self.unit, own))
-        if np.abs(whole).max(initial=0) > LARGEST_INTEGER:
+        self._check_size(whole)
+        return np.where(absent, np.nan, whole + rest / ticks_in(self.unit, own))
+
+    def as_read_by(self, other: Column, plain: np.ndarray) -> np.ndarray:
+        if not isinstance(other, TimeColumn) or other.unit == self.unit:
+            return plain
+        plain = plain * ticks_in(self.unit, other.unit)
+        other._check_size(plain[~np.isnan(plain)])
+        return plain
+
+    def _check_size(self, ticks: np.ndarray) -> None:
+        """Raise ValueError if a float cannot count so many units exactly."""
+        if np.abs(ticks).max(initial=0) > LARGEST_INTEGER:
             coarser = UNITS[max(UNITS.index(self.unit) - 1, 0)]
             raise ValueError(
                 f"Column {self.name!r} has times in {self.unit} that are too far from 1970, or too "
                 "long, to be counted exactly by a float. Round them to a coarser unit: "
                 f"pandas.to_{self.meaning}(X[{self.name!r}]).dt.floor({coarser!r})."
             )
-        return np.where(absent, np.nan, whole + rest / ticks_in(self.unit, own))
 
     def _as_times(self, series: pd.Series) -> pd.Series:
         """Return a Series of times; text is parsed, and anything else raises TypeError."""

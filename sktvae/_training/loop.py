@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from torch import Generator
 
+from sktvae._collective import ALONE, Group
 from sktvae._model.layers import Dropout
 from sktvae._model.layout import Batch
 from sktvae._model.vae import VAE
 from sktvae._training.calibration import calibrate_, calibrate_any_order_
+from sktvae._training.disk import RowsOnDisk
 from sktvae._training.monitor import Monitor
 from sktvae._training.optimizer import Adam, FlatWeights
 from sktvae._training.plan import TrainingPlan
-from sktvae._training.rows import ResidentRows
+from sktvae._training.rows import TrainingRows
 from sktvae._training.step import add_gradient, antithetic_noise
 from sktvae._training.stopping import EarlyStopping
+from sktvae._training.watch import UNWATCHED, Watch
 from sktvae._warnings import warn_user
-
-if TYPE_CHECKING:
-    from tqdm import tqdm
 
 
 class Trained(NamedTuple):
@@ -49,13 +49,14 @@ class Trained(NamedTuple):
 
 def train(
     vae: VAE,
-    training: Batch,
+    training: Batch | RowsOnDisk,
     validation: Batch | None,
     plan: TrainingPlan,
     *,
     generator: Generator,
     host_generator: Generator,
-    verbose: bool = False,
+    group: Group = ALONE,
+    watch: Watch = UNWATCHED,
 ) -> Trained:
     """Fit `vae` in place and leave it with its best weights.
 
@@ -66,16 +67,22 @@ def train(
     Parameters
     ----------
     vae : VAE
-        On the device of the rows.
-    training, validation : Batch
-        Rows in random order.
+        On the device of the rows, and with the same weights on all ranks of the group.
+    training : Batch or RowsOnDisk
+        Rows of this rank, in random order.
+    validation : Batch or None
+        Rows of this rank.
     plan : TrainingPlan
+        Its batch is that of all ranks together.
     generator : torch.Generator
         On the device of the rows, for their order and for the noise.
     host_generator : torch.Generator
         On the CPU, for the orders of the variables.
-    verbose : bool, default=False
-        Whether to show a progress bar.
+    group : Group, default=ALONE
+        The ranks that train the network together. Every gradient, loss and frequency is that of
+        the rows of all of them, so that all of them end with the same weights and the same history.
+    watch : Watch, optional
+        What shows the progress, and may end the training as an interruption does.
 
     Returns
     -------
@@ -84,26 +91,29 @@ def train(
     Raises
     ------
     ValueError
-        If the loss is no longer a finite number.
+        If the loss is no longer a finite number, or if a rank has fewer rows than an epoch has
+        steps.
+    RuntimeError
+        If another rank does not go on, or has other weights.
     KeyboardInterrupt
-        If training is interrupted before the first check. Later, an interruption ends the training
-        with a warning.
+        If training is interrupted before the first check, or on one of several ranks. Later, an
+        interruption ends the training with a warning.
     """
-    monitor = Monitor(vae, plan, training, validation, generator, host_generator)
-    rows = ResidentRows(training, vae.decoder, plan, generator, host_generator)
+    n_steps = _steps_per_epoch(training.n_rows, plan, group)
+    monitor = Monitor(vae, plan, training, validation, generator, host_generator, group)
+    rows = TrainingRows(training, vae.decoder, plan, generator, host_generator, n_steps)
     weights = _flat_weights(vae, plan)
     optimizer = Adam(weights.vector, plan.learning_rate, plan.l2scale)
-    steps_between_checks = rows.n_steps / rows.n_checks
-    patience = max(plan.n_iter_no_change, math.ceil(plan.least_patience / steps_between_checks))
-    stopping = EarlyStopping(patience, plan.tol, plan.slack)
+    stopping = _early_stopping(plan, rows.n_steps / rows.n_checks)
     dropout = Dropout(plan.dropout, generator) if plan.dropout else None
     best, best_epoch, interrupted = weights.snapshot(), 0, False
     try:
-        with _progress(plan.epochs, verbose) as bar:
-            for turn in rows.turns(plan.epochs):
+        with watch.bar(plan.epochs) as bar:
+            for turn in watch.over(rows.turns(plan.epochs)):
                 noise = antithetic_noise(turn.batch.n_rows, vae.embedding_dim, generator)
                 weights.zero_gradient_()
                 terms = add_gradient(vae, turn.batch, noise, plan, turn.order, dropout)
+                group.mean_(weights.gradient, turn.batch.n_rows)
                 weights.hold_frozen_()
                 optimizer.step()
                 weights.decay_(turn.share)
@@ -114,6 +124,7 @@ def train(
                     continue
                 with weights.swapped():
                     loss = monitor.check(turn.epoch)
+                    group.check_weights(vae)
                 if validation is None or stopping.update(loss):
                     best, best_epoch = weights.snapshot(), turn.epoch
                 bar.update(turn.epoch - bar.n)
@@ -121,21 +132,39 @@ def train(
                 if validation is not None and stopping.should_stop:
                     break
     except KeyboardInterrupt:
-        if not monitor.n_checks:
+        if not monitor.n_checks or group.size > 1:
             raise
         interrupted = True
-        n_complete = monitor.n_checks // rows.n_checks
         warn_user(
-            f"Training was interrupted after {n_complete} of {plan.epochs} epochs; the model has "
-            "the best weights found so far."
+            f"Training was interrupted after {monitor.n_checks // rows.n_checks} of {plan.epochs} "
+            "epochs; the model has the best weights found so far."
         )
     weights.restore_(best)
     vae.zero_grad(set_to_none=True)
     del optimizer, best
     if plan.calibrate:
         batches = [training] if validation is None else [training, validation]
-        _calibrate_(vae, plan, batches, generator, host_generator)
+        _calibrate_(vae, plan, batches, generator, host_generator, group)
+    group.check_weights(vae)
     return Trained(monitor.history, turn.epoch, best_epoch, interrupted)
+
+
+def _steps_per_epoch(n_rows: int, plan: TrainingPlan, group: Group) -> int:
+    """The same on all ranks, although they may have unequal numbers of rows."""
+    of_ranks = group.gather(n_rows)
+    n_steps = -(-sum(of_ranks) // plan.batch_size)
+    if min(of_ranks) < n_steps:
+        raise ValueError(
+            f"Rank {of_ranks.index(min(of_ranks))} has {min(of_ranks)} rows to train on, but an "
+            f"epoch has {n_steps} steps, in each of which every rank takes part. Give all ranks "
+            f"about equally many rows, or set a batch_size above {plan.batch_size}."
+        )
+    return n_steps
+
+
+def _early_stopping(plan: TrainingPlan, steps_between_checks: float) -> EarlyStopping:
+    patience = max(plan.n_iter_no_change, math.ceil(plan.least_patience / steps_between_checks))
+    return EarlyStopping(patience, plan.tol, plan.slack)
 
 
 def _flat_weights(vae: VAE, plan: TrainingPlan) -> FlatWeights:
@@ -149,17 +178,12 @@ def _flat_weights(vae: VAE, plan: TrainingPlan) -> FlatWeights:
 def _calibrate_(
     vae: VAE,
     plan: TrainingPlan,
-    batches: list[Batch],
+    batches: list[Batch | RowsOnDisk],
     generator: Generator,
     host_generator: Generator,
+    group: Group,
 ) -> None:
     if plan.any_order:
-        calibrate_any_order_(vae, batches, generator, host_generator)
+        calibrate_any_order_(vae, batches, generator, host_generator, group)
     else:
-        calibrate_(vae, batches, generator)
-
-
-def _progress(n_epochs: int, verbose: bool) -> tqdm:
-    from tqdm.auto import tqdm
-
-    return tqdm(total=n_epochs, disable=not verbose, unit="epoch")
+        calibrate_(vae, batches, generator, group)

@@ -7,8 +7,10 @@ import math
 import torch
 from torch import Generator, Tensor
 
+from sktvae._collective import ALONE, Group
 from sktvae._model.layout import Batch
 from sktvae._model.vae import VAE
+from sktvae._training.disk import RowsOnDisk
 from sktvae._training.plan import TrainingPlan
 from sktvae._training.step import mean_terms
 
@@ -22,7 +24,7 @@ class Monitor:
     ----------
     vae : VAE
     plan : TrainingPlan
-    training : Batch
+    training : Batch or RowsOnDisk
         Rows in random order.
     validation : Batch or None
     generator : torch.Generator
@@ -31,6 +33,8 @@ class Monitor:
     host_generator : torch.Generator
         Source of the orders of the variables in the validation rows, if the plan is to learn any
         order.
+    group : Group, default=ALONE
+        The terms are those of the rows of all ranks.
 
     Attributes
     ----------
@@ -42,12 +46,13 @@ class Monitor:
         self,
         vae: VAE,
         plan: TrainingPlan,
-        training: Batch,
+        training: Batch | RowsOnDisk,
         validation: Batch | None,
         generator: Generator,
         host_generator: Generator,
+        group: Group = ALONE,
     ):
-        self.vae, self.plan = vae, plan
+        self.vae, self.plan, self.group = vae, plan, group
         self.history: dict[str, list[float]] = {name: [] for name in TERMS}
         self._totals = torch.zeros(len(TERMS), device=generator.device)
         self._n_rows = 0
@@ -88,14 +93,12 @@ class Monitor:
         ValueError
             If a term is not a finite number.
         """
-        means = (self._totals / self._n_rows).tolist()
+        means = self.group.mean_(self._totals / self._n_rows, self._n_rows).tolist()
         self._totals.zero_()
         self._n_rows = 0
         if self._validation is not None:
-            noise, order = self._noise, self._order
-            means += mean_terms(self.vae, self._validation, noise, self.plan, order).tolist()
-            seen = mean_terms(self.vae, self._seen, noise[: self._seen.n_rows], self.plan, order)
-            means.append(means[3] - seen.tolist()[0])
+            means += self._mean_terms(self._validation)
+            means.append(means[3] - self._mean_terms(self._seen)[0])
         for name, mean in zip(self.history, means, strict=True):
             if not math.isfinite(mean):
                 raise ValueError(
@@ -105,6 +108,11 @@ class Monitor:
         for name, mean in zip(self.history, means, strict=True):
             self.history[name].append(mean)
         return means[0] if self._validation is None else means[3]
+
+    def _mean_terms(self, rows: Batch) -> list[float]:
+        noise = self._noise[: rows.n_rows]
+        terms = mean_terms(self.vae, rows, noise, self.plan, self._order)
+        return self.group.mean_(terms, rows.n_rows).tolist()
 
     def latest_losses(self) -> dict[str, str]:
         """The last entry of each loss, to be shown beside a progress bar."""

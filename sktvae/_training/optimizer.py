@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim.adam import adam
@@ -87,11 +89,16 @@ class FlatWeights:
         """The weights that are validated and kept: the running average, or the live weights."""
         return self.vector.detach() if self._average is None else self._average
 
+    @property
+    def gradient(self) -> Tensor:
+        """The gradient, (n_parameters,)."""
+        assert self.vector.grad is not None
+        return self.vector.grad
+
     def hold_frozen_(self) -> None:
         """Remove the gradient of the weights that stay as they are, before a step."""
         if self._trained is not None:
-            assert self.vector.grad is not None
-            self.vector.grad.mul_(self._trained)
+            self.gradient.mul_(self._trained)
 
     def decay_(self, share: float) -> None:
         """Apply this share of an epoch's decay."""
@@ -103,10 +110,21 @@ class FlatWeights:
         if self._average is not None:
             self._average.lerp_(self.vector.data, (_ETA + 1) / (self._n_steps + _ETA))
 
+    def state(self) -> dict[str, Any]:
+        """The live weights, their average and its number of steps, in plain arrays."""
+        average = {} if self._average is None else {"average": _array(self._average)}
+        return {"live": _array(self.vector), "n_averaged": self._n_steps} | average
+
+    def load_(self, state: dict[str, Any]) -> None:
+        """Go on from a `state`; an average that it lacks begins at the live weights."""
+        self.restore_(torch.from_numpy(state["live"]))
+        self._n_steps = state["n_averaged"]
+        if self._average is not None:
+            self._average.copy_(torch.from_numpy(state.get("average", state["live"])))
+
     def zero_gradient_(self) -> None:
         """Set the gradient to zero, before a step adds to it."""
-        assert self.vector.grad is not None
-        self.vector.grad.zero_()
+        self.gradient.zero_()
 
     def snapshot(self) -> Tensor:
         """A copy of the weights to keep."""
@@ -171,3 +189,18 @@ class Adam:
             weight_decay=self._l2scale,
             eps=1e-8,
         )
+
+    def state(self) -> dict[str, Any]:
+        """The running means of gradients and of their squares, in plain arrays."""
+        means, squares = _array(self._means[0]), _array(self._squares[0])
+        return {"means": means, "squares": squares, "n_steps": int(self._n_steps[0])}
+
+    def load_(self, state: dict[str, Any]) -> None:
+        """Go on from a `state`."""
+        self._means[0].copy_(torch.from_numpy(state["means"]))
+        self._squares[0].copy_(torch.from_numpy(state["squares"]))
+        self._n_steps[0].fill_(state["n_steps"])
+
+
+def _array(numbers: Tensor) -> np.ndarray:
+    return numbers.detach().cpu().numpy().copy()

@@ -60,6 +60,8 @@ class TrainingPlan:
         The loss is checked at the end of each epoch. An epoch with more steps than this is divided
         into equal parts of at most so many steps, each followed by a check, so that training on a
         very long table can stop within an epoch.
+    n_ranks : int, default=1
+        The number of processes that share each batch.
     """
 
     epochs: int
@@ -80,6 +82,7 @@ class TrainingPlan:
     smooth: bool = False
     least_patience: int = 0
     steps_per_check: int = 1000
+    n_ranks: int = 1
 
 
 def for_any_order(plan: TrainingPlan) -> TrainingPlan:

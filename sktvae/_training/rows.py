@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -10,7 +12,8 @@ import torch
 from torch import Generator, Tensor
 
 from sktvae._model.decoder import Decoder
-from sktvae._model.layout import Batch
+from sktvae._model.layout import Batch, Layout
+from sktvae._training.disk import RowFormat, RowsOnDisk, checked
 from sktvae._training.plan import TrainingPlan
 
 
@@ -38,12 +41,12 @@ class Turn(NamedTuple):
     check: bool
 
 
-class ResidentRows:
-    """Training rows that are all in the memory of the device.
+class TrainingRows:
+    """Training rows, in memory or on disk, in batches.
 
     Parameters
     ----------
-    batch : Batch
+    rows : Batch or RowsOnDisk
         All training rows, in random order.
     decoder : Decoder
         It draws the random orders of its variables.
@@ -53,37 +56,60 @@ class ResidentRows:
     host_generator : torch.Generator
         On the CPU. It chooses the orders of the variables, so that the host does not wait for the
         device.
+    n_steps : int, default=None
+        The number of batches in an epoch; by default as many as `plan.batch_size` takes.
+
+    Attributes
+    ----------
+    n_steps : int
+    n_checks : int
+        How often the loss is checked in an epoch.
     """
 
     def __init__(
         self,
-        batch: Batch,
+        rows: Batch | RowsOnDisk,
         decoder: Decoder,
         plan: TrainingPlan,
         generator: Generator,
         host_generator: Generator,
+        n_steps: int | None = None,
     ):
-        self.batch, self.decoder = batch, decoder
+        self.rows, self.decoder = rows, decoder
         self.generator, self.host_generator = generator, host_generator
         self.random_orders, self.any_order = plan.random_orders, plan.any_order
-        self.n_steps = -(-batch.n_rows // plan.batch_size)  # per epoch
+        self.n_steps = -(-rows.n_rows // plan.batch_size) if n_steps is None else n_steps
         self.n_checks = -(-self.n_steps // plan.steps_per_check)
 
     def turns(self, n_epochs: int) -> Iterator[Turn]:
         """Epoch by epoch, all rows in a new random order, in batches of nearly equal size.
 
-        The rows are shuffled once per epoch, so that each batch is a view of consecutive rows.
+        Rows in memory are shuffled all at once. Of those on disk, which lie there in random order,
+        the blocks come in random order, and each block is shuffled. Each batch is a view of
+        consecutive rows of a shuffled block.
         """
-        n_rows, n_steps, n_checks = self.batch.n_rows, self.n_steps, self.n_checks
-        device = self.generator.device
+        n_steps, n_checks = self.n_steps, self.n_checks
         for epoch in range(1, n_epochs + 1):
-            index = torch.randperm(n_rows, generator=self.generator, device=device)
-            shuffled = self.batch.take(index)
-            for i in range(n_steps):
-                rows = slice(i * n_rows // n_steps, (i + 1) * n_rows // n_steps)
+            for i, batch in enumerate(self._batches()):
                 check = (i + 1) * n_checks // n_steps > i * n_checks // n_steps
-                order = self._order(rows.stop - rows.start)
-                yield Turn(shuffled.rows(rows), order, epoch, 1 / n_steps, check)
+                yield Turn(batch, self._order(batch.n_rows), epoch, 1 / n_steps, check)
+
+    def _batches(self) -> Iterator[Batch]:
+        """The batches of an epoch."""
+        n_rows, n_steps, device = self.rows.n_rows, self.n_steps, self.generator.device
+        n_blocks = min(self.rows.n_blocks, n_steps)
+        order = [0]
+        if n_blocks > 1:
+            order = torch.randperm(n_blocks, generator=self.generator, device=device).tolist()
+        for b in order:
+            steps = range(b * n_steps // n_blocks, (b + 1) * n_steps // n_blocks)
+            ends = [i * n_rows // n_steps for i in (*steps, steps.stop)]
+            block = self.rows.rows(slice(ends[0], ends[-1]))
+            index = torch.randperm(block.n_rows, generator=self.generator, device=device)
+            shuffled = block.take(index)
+            del block
+            for start, end in pairwise(ends):
+                yield shuffled.rows(slice(start - ends[0], end - ends[0]))
 
     def _order(self, n_rows: int) -> Tensor | None:
         order = None
@@ -93,6 +119,42 @@ class ResidentRows:
             is_random = torch.rand((), generator=self.host_generator).item() < self.random_orders
             order = self.decoder.random_order(self.host_generator) if is_random else None
         return None if order is None else order.to(self.generator.device, non_blocking=True)
+
+
+# Codes and values of a table of chunks that are kept in memory.
+_MOST_BYTES_IN_MEMORY = 2**27
+
+
+def collect(
+    layout: Layout,
+    tables: Iterable[Sequence[np.ndarray]],
+    n_rows: int,
+    seed: int,
+    cache: str | os.PathLike | None = None,
+) -> Batch | RowsOnDisk:
+    """The rows of a table that is encoded piece by piece.
+
+    Parameters
+    ----------
+    layout : Layout
+    tables : iterable of sequences of arrays
+        One array of codes or values per head, as in `Layout.to_batch`.
+    n_rows : int
+        The number of rows of all pieces together.
+    seed : int
+        Of the order of rows on disk.
+    cache : path, default=None
+        The folder of a temporary file, see `RowsOnDisk`.
+
+    Returns
+    -------
+    rows : Batch or RowsOnDisk
+        Arranged rows in memory if they take up to 128 MB there, and rows on disk otherwise.
+    """
+    format = RowFormat(layout)
+    if n_rows * format.bytes_in_memory > _MOST_BYTES_IN_MEMORY:
+        return RowsOnDisk.write(layout, tables, n_rows, seed, cache)
+    return arrange(format.unpack(np.concatenate([*checked(map(format.pack, tables), n_rows)])))
 
 
 def arrange(batch: Batch, weight: Tensor | np.ndarray | None = None) -> Batch:

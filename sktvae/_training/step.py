@@ -48,8 +48,9 @@ def add_gradient(
     """
     means = torch.zeros(3, device=noise.device)
     for piece, piece_noise, share in pieces(vae, batch, noise):
+        factor, floor = plan.loss_factor, plan.rate_floor
         loss, *terms = negative_bound(
-            vae, piece, piece_noise, plan.loss_factor, plan.rate_floor, order, dropout
+            vae, piece, piece_noise, factor, floor, order, dropout, plan.n_ranks
         )
         (loss if share == 1 else share * loss).backward()
         means += share * torch.stack([loss.detach(), *terms])
@@ -63,7 +64,8 @@ def mean_terms(
     """Means of loss, reconstruction and KL over many rows, (3,), without a gradient."""
     means = torch.zeros(3, device=noise.device)
     for piece, piece_noise, share in pieces(vae, batch, noise):
-        terms = negative_bound(vae, piece, piece_noise, plan.loss_factor, plan.rate_floor, order)
+        factor, floor = plan.loss_factor, plan.rate_floor
+        terms = negative_bound(vae, piece, piece_noise, factor, floor, order, n_ranks=plan.n_ranks)
         means += share * torch.stack(terms)
     return means
 

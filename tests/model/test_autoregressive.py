@@ -1,11 +1,14 @@
+import functools
+
 import numpy as np
 import pytest
 import torch
 
 from sktvae._heads import Categorical, Gaussian
+from sktvae._model import autoregressive, layers
 from sktvae._model.drawing import draw
 from sktvae._model.vae import VAE
-from tests.model.conftest import encoded_rows, enlarge, some_vae
+from tests.model.conftest import VARIABLES, encoded_rows, enlarge, some_vae
 
 
 def discrete():
@@ -107,3 +110,25 @@ def test_log_prob_at_several_z_is_that_at_each():
     with torch.no_grad():
         expected = torch.stack([vae.decoder.log_prob(one, batch) for one in z])
         torch.testing.assert_close(vae.decoder.log_prob_draws(z, batch), expected)
+
+
+@pytest.mark.parametrize("n_orders", [0, 1, 3])
+@pytest.mark.parametrize("size", [2, 64])
+def test_sums_show_what_products_show(monkeypatch, n_orders, size):
+    """Tables of many columns take the same sums in another way: values and gradients."""
+    vae = some_vae("autoregressive").double()
+    batch = vae.layout.to_batch(encoded_rows(10, heads=VARIABLES).T)
+    n_variables = len(vae.layout.variables)
+    recorded = np.random.default_rng(0).random((10, n_variables)) < 0.8
+    batch = batch._replace(recorded=torch.from_numpy(recorded))
+    order = torch.rand(n_orders, n_variables).argsort(dim=1).squeeze(0) if n_orders else None
+    z, found = torch.randn(10, vae.embedding_dim, dtype=torch.double), []
+    sums = functools.partial(layers.add_sums_before, size=size)
+    monkeypatch.setattr(autoregressive, "add_sums_before", sums)
+    for most in (256, 0):
+        monkeypatch.setattr(autoregressive, "_MOST_IN_PRODUCTS", most)
+        vae.zero_grad()
+        log_prob = vae.decoder.log_prob(z, batch, order)
+        log_prob.square().sum().backward()
+        found.append([log_prob.detach(), *(p.grad.clone() for p in vae.decoder.parameters())])
+    torch.testing.assert_close(*found)

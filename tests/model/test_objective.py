@@ -53,6 +53,10 @@ def test_a_rate_floor_frees_information_and_no_more(vae):
     # a batch of 300 rows cannot show more than log(300) nats, and is not asked for half of them
     most = np.log(300) / 2 - 1
     torch.testing.assert_close(charged(50.0)[0], reconstruction + most + aggregate())
+    # unless three processes have as many of one batch
+    shared = negative_bound(vae, batch, noise, 1.0, 50.0, n_ranks=3)[0]
+    most = np.log(900) / 2 - 1
+    torch.testing.assert_close(shared, reconstruction + most + aggregate())
     with torch.no_grad():
         vae.posterior.output.weight *= 8
     loss, reconstruction, kl = charged(0.0)

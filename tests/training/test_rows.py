@@ -4,14 +4,14 @@ import torch
 
 from sktvae._heads import Categorical, Gaussian
 from sktvae._model.layout import Batch, Layout
-from sktvae._training.rows import ResidentRows, arrange
+from sktvae._training.rows import TrainingRows, arrange
 from tests.training.conftest import new_vae, plan
 
 
 def turns(n_rows=1003, n_epochs=1, decoder="independent", **settings):
     batch = Batch(torch.arange(n_rows)[:, None], torch.zeros(n_rows, 0))
     generators = [torch.Generator().manual_seed(seed) for seed in (0, 1)]
-    rows = ResidentRows(batch, new_vae(decoder).decoder, plan(**settings), *generators)
+    rows = TrainingRows(batch, new_vae(decoder).decoder, plan(**settings), *generators)
     return list(rows.turns(n_epochs))
 
 

@@ -1,0 +1,106 @@
+"""The two networks of a fit are trained at the same time, each on one thread."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from sktvae import TVAESynthesizer
+from sktvae._model.vae import VAE
+from sktvae._threads import one_thread
+
+
+def noise_table(n_rows=400):
+    rng = np.random.default_rng(0)
+    return pd.DataFrame({"x": rng.normal(size=n_rows).round(2), "t": rng.choice([*"abc"], n_rows)})
+
+
+def weights(network):
+    return {name: p.detach().numpy() for name, p in network.named_parameters()}
+
+
+@pytest.fixture
+def n_threads():
+    """Sets torch's number of threads; puts it back in the end."""
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
+def test_a_fit_does_not_depend_on_the_number_of_threads(n_threads):
+    table = noise_table()
+    fitted = []
+    for n in (1, 3):
+        n_threads(n)
+        fitted.append(TVAESynthesizer(epochs=3, random_state=0).fit(table))
+        assert torch.get_num_threads() == n
+    one, other = fitted
+    for network in (lambda model: model.vae_, lambda model: model.any_order_.network):
+        for name, p in weights(network(one)).items():
+            np.testing.assert_array_equal(p, weights(network(other))[name])
+
+
+def test_one_thread_is_for_the_caller_alone(n_threads):
+    import threading
+
+    n_threads(3)
+    with one_thread():
+        found = [torch.get_num_threads()]
+        thread = threading.Thread(target=lambda: found.append(torch.get_num_threads()))
+        thread.start()
+        thread.join()
+    assert found == [1, 3] and torch.get_num_threads() == 3
+
+
+class Ends(VAE):
+    """A network whose training ends in its 30th step, by an error or by Ctrl-C."""
+
+    error: type[BaseException] = KeyboardInterrupt
+    n_steps = 0
+
+    def project_(self):
+        super().project_()
+        self.n_steps += 1
+        if self.n_steps == 30:
+            raise self.error
+
+
+class OneEnds(TVAESynthesizer):
+    """Of whose networks one ends early; the other would take hours."""
+
+    def _new_network(self, encoder, seed, any_order):
+        network = super()._new_network(encoder, seed, any_order)
+        if any_order == self.of_any_order:
+            network.__class__ = type("Ends", (Ends,), {"error": self.error})
+        return network
+
+
+def one_ends(error, of_any_order, epochs):
+    model = OneEnds(epochs=epochs, early_stopping=False, random_state=0)
+    model.error, model.of_any_order = error, of_any_order
+    return model
+
+
+def test_ctrl_c_ends_both_networks():
+    model = one_ends(KeyboardInterrupt, False, 1_000_000)
+    with pytest.warns(UserWarning, match="interrupted"):
+        model.fit(noise_table())
+    assert model.n_iter_ < 10 and len(model.sample(5)) == 5
+    if model.any_order_ is not None:  # it has been checked once at least
+        assert len(model.any_order_.history["loss"]) < 1_000_000
+        assert (model.sample(5, conditions={"t": "a"})["t"] == "a").all()
+
+
+def test_an_error_in_one_network_ends_both_and_changes_nothing():
+    model = one_ends(ValueError("spoilt"), False, 1_000_000)
+    with pytest.raises(ValueError, match="spoilt"):
+        model.fit(noise_table())
+    assert not hasattr(model, "encoder_")
+
+
+@pytest.mark.parametrize("error", [ValueError, ZeroDivisionError])
+def test_an_error_in_the_second_network_is_raised(error):
+    model = one_ends(error("spoilt"), True, 3)
+    with pytest.raises(error, match="spoilt"):
+        model.fit(noise_table())
+    assert not hasattr(model, "encoder_")
