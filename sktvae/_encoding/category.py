@@ -144,12 +144,18 @@ class CategoryCodec(Codec):
         values, counts = summary.values, summary.counts
         forgotten = self._not_kept(summary)
         rare = self._infrequent(counts, summary.n_samples) | forgotten
+        if summary.sampled and not rare.any():
+            raise ValueError(
+                f"there are too many categories to keep all, more than {len(values):,}, and those "
+                "outside a sample of the rows have no code. Let rare ones share a code, with "
+                "max_categories or min_frequency; or replace the column: KeyCodec() or 'drop'."
+            )
         if self.infrequent_label is not None:
             forgotten = rare
         self.missing_ = summary.missing > 0
         self._n_frequent = int((~rare).sum())
         self._has_infrequent = bool(rare.any())
-        self._forgets = bool(forgotten.any())
+        self._forgets = bool(forgotten.any() or summary.sampled)
         kept = rare & ~forgotten
         self.categories_ = np.concatenate([values[~rare], values[kept]])
         self.infrequent_mass_ = counts[kept] / max(counts[kept].sum(), 1)
@@ -165,6 +171,12 @@ class CategoryCodec(Codec):
         """Return which categories have so few rows that they are not kept."""
         few = summary.rows < self.min_samples
         if few.all() and self.infrequent_label is None:
+            if summary.sampled:
+                raise ValueError(
+                    f"there are so many categories that none has min_samples={self.min_samples} "
+                    f"rows in a sample of {summary.rows.sum():,.0f}, so that none is kept. Replace "
+                    "the column: KeyCodec() or 'drop'; or set min_samples=1 and max_categories."
+                )
             return np.zeros(len(few), dtype=bool)  # nothing else could be drawn
         is_bool = all(isinstance(value, bool | np.bool_) for value in summary.values[:3])
         return np.zeros(len(few), dtype=bool) if is_bool else few

@@ -214,7 +214,8 @@ class TableAccumulator:
     def _see(self, piece: SeenTable, where: str) -> None:
         """Learn names and dtypes of another piece."""
         if self.seen is None:
-            self.seen, self.columns = piece, [ColumnAccumulator() for _ in piece.columns]
+            n = len(piece.columns)
+            self.seen, self.columns = piece, [ColumnAccumulator(n) for _ in range(n)]
             return
         known, self.seen = self.seen, self.seen.merge(piece, where)
         for column, before, after in zip(
@@ -308,7 +309,7 @@ def _learned(
     chunks: Iterable[Any], schema: TableSchema, relations: list, targets: list[int], rank: int
 ) -> list[ColumnAccumulator]:
     """Read the table again, and accumulate what relations make of their targets."""
-    columns = [ColumnAccumulator() for _ in targets]
+    columns = [ColumnAccumulator(len(schema.columns)) for _ in targets]
     n_rows = 0
     for piece in chunks:
         plain = PlainColumns(schema, schema.conform(piece), relations)
@@ -378,4 +379,5 @@ def _with_row(error: Exception, first_row: int) -> Exception:
     """Return the error of a piece, with the place of the piece in the table."""
     if not first_row:
         return error
-    return type(error)(f"{error} (Rows are counted from row {first_row} of X.)")
+    kind = TypeError if isinstance(error, TypeError) else ValueError
+    return kind(f"{error} (Rows are counted from row {first_row} of X.)")

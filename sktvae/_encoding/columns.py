@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -168,6 +169,15 @@ def forgotten_values(
             kept = {combination[j] for combination in codec.categories_}
             forgotten[i] = list({combination[j] for combination in combinations} - kept)
     return forgotten
+
+
+def without_dropped(schema: TableSchema, codecs: Sequence[Codec | None]) -> TableSchema:
+    """Return the schema without the categories of dropped columns, which their dtypes may list."""
+    columns = (
+        column.only(()) if isinstance(codec, DropCodec) else column
+        for column, codec in zip(schema.columns, codecs, strict=True)
+    )
+    return replace(schema, columns=tuple(columns))
 
 
 def rows_that_count(

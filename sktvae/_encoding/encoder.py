@@ -27,6 +27,7 @@ from sktvae._encoding.columns import (
     forgotten_values,
     rows_that_count,
     with_name,
+    without_dropped,
 )
 from sktvae._encoding.decoding import check_encoded, decoded_columns, related_columns
 from sktvae._encoding.evidence import EvidenceOfSeries
@@ -549,8 +550,9 @@ class TableEncoder(FitToChunks, VersionedMixin, TransformerMixin, _BaseCompositi
             self.feature_names_in_ = schema.feature_names
         elif hasattr(self, "feature_names_in_"):
             del self.feature_names_in_
-        self.n_features_in_, self.schema_ = len(schema.columns), schema
         self.codecs_: list[Any] = [column.codec for column in fitted]
+        self.n_features_in_ = len(schema.columns)
+        self.schema_ = without_dropped(schema, self.codecs_)
         self.relations_, self.suggestions_ = list(relations), list(suggestions)
         self.heads_ = [head for c in self.codecs_ if c is not None for head in c.heads_]
         self._reasons = [

@@ -14,8 +14,8 @@ import pandas as pd
 class ColumnSummary:
     """The distinct values of a column and how many rows have each of them.
 
-    Summaries of parts of a table can be merged, and do not depend on the order of the rows. Codecs
-    learn from nothing else.
+    It does not depend on the order of the rows. Codecs learn from nothing else. Of a table that is
+    read piece by piece, `sktvae._encoding.accumulation` makes it.
 
     Attributes
     ----------
@@ -40,8 +40,6 @@ class ColumnSummary:
     >>> one = ColumnSummary.of_numbers(np.array([2.0, 1.0, np.nan, 2.0]))
     >>> one.values, one.counts, one.missing
     (array([1., 2.]), array([1., 2.]), 1.0)
-    >>> one.merge(one).counts
-    array([2., 4.])
     """
 
     values: np.ndarray
@@ -90,17 +88,6 @@ class ColumnSummary:
     def looked_at(self) -> np.ndarray:
         """How often each value was found among the rows that were looked at."""
         return self.rows if self.sampled else self.counts
-
-    def merge(self, other: ColumnSummary) -> ColumnSummary:
-        """Return the summary of the rows of both."""
-        codes, values = pd.factorize(np.concatenate([self.values, other.values]))
-        values = as_objects(values) if self.values.dtype == object else values
-        order = sorted_order(values)
-        counts, rows = (
-            np.bincount(codes, np.concatenate(parts), minlength=len(values))[order]
-            for parts in ((self.counts, other.counts), (self.rows, other.rows))
-        )
-        return ColumnSummary(values[order], counts, self.missing + other.missing, rows)
 
     def at_ranks(self, ranks: Any, counts: np.ndarray | None = None) -> np.ndarray:
         """Return the numbers at these ranks of the sorted column, without missing ones.

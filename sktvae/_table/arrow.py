@@ -71,9 +71,7 @@ class ArrowTable:
 
         if not isinstance(X, pa.Table):
             way_out = "X.to_table()" if is_dataset(X) else "pyarrow.table(X)"
-            raise TypeError(
-                f"X is a pyarrow {type(X).__name__}. Convert it to a Table: {way_out}."
-            )
+            raise TypeError(f"X is a pyarrow {type(X).__name__}. Convert it to a Table: {way_out}.")
         container = cls(X.schema.remove_metadata().serialize().to_pybytes())
         for i, field in enumerate(X.schema):
             check_type(field.name, field.type, X.column(i).to_pylist)

@@ -41,6 +41,11 @@ class Chunks:
     def __iter__(self) -> Iterator[Any]:
         n_rows = 0
         for piece in self._pieces():
+            if not hasattr(piece, "__len__"):
+                raise TypeError(
+                    f"The piece of X that begins with row {n_rows} is {piece!r:.80}, and not a "
+                    "table. Leave it out, or convert it to a table such as a DataFrame."
+                )
             if len(piece):
                 n_rows += len(piece)
                 self._check(n_rows, at_end=False)

@@ -162,10 +162,11 @@ def _refuse_records(X: Any) -> None:
         what = "a list of dicts"
     if what:
         raise TypeError(f"X is {what}. Convert it to a table: pandas.DataFrame(X).")
-    if isinstance(X, list | tuple) and X and isinstance(X[0], pd.DataFrame):
+    if isinstance(X, list | tuple) and X and hasattr(X[0], "columns"):
+        way_out = ": pandas.concat(X)" if isinstance(X[0], pd.DataFrame) else ""
         raise TypeError(
             "X is a list of tables, which only fit takes. Pass one at a time, or all of them as "
-            "one: pandas.concat(X)."
+            f"one{way_out}."
         )
     if isinstance(X, pd.Series):
         raise ValueError(

@@ -410,6 +410,21 @@ def test_ranks_tails_and_atoms_of_a_sampled_column(few):
     assert codec.mass_[exact] == pytest.approx(0.2, abs=0.05)
 
 
+def test_ends_that_many_rows_have_are_counted_exactly(few):
+    """As in amounts that are never negative, of which many are 0, and which are capped."""
+    rng = np.random.default_rng(0)
+    x = rng.exponential(size=30_000).clip(None, 3.0)
+    x[rng.random(len(x)) < 0.3] = 0.0
+    one, other = accumulated(x[:20_000], 1000), accumulated(x[20_000:], 1000, rank=1)
+    one.merge(other)
+    for summary in (accumulated(x, 1000).summary(), one.summary()):
+        assert summary.sampled and (np.diff(summary.values) > 0).all()
+        assert summary.counts.sum() == pytest.approx(len(x))
+        for i, end in ((0, 0.0), (-1, 3.0)):
+            assert summary.values[i] == end
+            assert summary.counts[i] == summary.rows[i] == (x == end).sum()
+
+
 def test_codecs_of_sampled_columns_keep_nothing_that_few_rows_have(few):
     rng = np.random.default_rng(1)
     n = 20_000
@@ -465,6 +480,35 @@ def test_keys_of_sampled_columns_go_on_after_the_largest(few):
     assert encoder.columns_["codec"].tolist() == ["KeyCodec", "KeyCodec", "QuantileCodec"]
     new = encoder.inverse_transform([[0], [1]])
     assert new["key"].tolist() == ["C5000", "C5001"] and new["n"].tolist() == [5000, 5001]
+
+
+@pytest.mark.parametrize("settings", [{"min_samples": 3}, {"max_categories": 50}])
+def test_categories_outside_the_sample_are_infrequent(few, settings):
+    """They are in the table, so that they are no error."""
+    rng = np.random.default_rng(0)
+    X = pd.DataFrame({"t": [f"text {i}" for i in (rng.pareto(0.3, 6000) * 9).astype(int)]})
+    encoder = TableEncoder([("own", CategoryCodec(**settings), ["t"])]).fit(cut(X, 500))
+    (codec,) = encoder.codecs_
+    assert set(X["t"]) > set(codec.categories_)
+    codes = encoder.transform(X)[:, 0]
+    infrequent = ~X["t"].isin(codec.categories_[: codec._n_frequent])
+    np.testing.assert_array_equal(codes == codec._n_frequent, infrequent)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({}, "'t': there are too many categories to keep all.*max_categories"),
+        ({"min_samples": 3}, "'t': there are so many categories that none has min_samples=3 rows"),
+        ({"min_samples": 3, "max_categories": 9}, "none has min_samples=3 rows"),
+    ],
+)
+def test_too_many_categories_to_keep_are_an_error_with_a_way_out(few, settings, message):
+    """And not a value of a sample that a single row may have, nor the most frequent category."""
+    X = pd.DataFrame({"t": [f"text {i % 4000}" for i in range(12_000)]})
+    encoder = TableEncoder([("own", CategoryCodec(**settings), ["t"])])
+    with pytest.raises(ValueError, match=message):
+        encoder.fit(cut(X, 1000))
 
 
 def test_a_sampled_category_dtype_lists_only_what_is_kept(few):

@@ -233,6 +233,17 @@ def test_rare_categories_are_nowhere_in_the_encoder(min_samples, as_category):
     assert shares["usual"] > shares["limit"]
 
 
+@pytest.mark.parametrize("cut", [False, True])
+def test_categories_of_a_dropped_column_are_nowhere_in_the_encoder(cut):
+    """A category dtype lists them, although nothing is learned of the column."""
+    X = pd.DataFrame({"name": pd.Categorical(NAMES), "x": np.arange(400) % 7})
+    encoder = TableEncoder(codecs=[("left out", "drop", ["name"])])
+    encoder.fit([X[:200], X[200:]] if cut else X)
+    held = pickle.dumps(encoder)
+    assert not any(name.encode() in held for name in NAMES)
+    assert list(encoder.inverse_transform(encoder.transform(X))) == ["x"]
+
+
 def test_rare_combinations_are_nowhere_in_the_encoder():
     X = pd.DataFrame(
         {"city": ["Rome"] * 60 + ["Oslo"] * 40 + ["Nice"] * 2, "land": ["IT"] * 60 + ["NO"] * 42},

@@ -5,6 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sktvae import CategoryCodec, ModeCodec, QuantileCodec, TableEncoder
+from sktvae._encoding.accumulation import ColumnAccumulator, row_levels
 from sktvae._encoding.sample_weight import row_weights
 from sktvae._encoding.summary import ColumnSummary
 from tests.conftest import people
@@ -20,13 +21,22 @@ def same(one, other):
 
 @settings(max_examples=200, deadline=None)
 @given(cells, cells)
-def test_merging_is_summarising_both_parts(first, second):
+def test_accumulating_both_parts_is_summarising_them_together(first, second):
     numbers = [np.array(part) for part in (first, second)]
-    one, two = map(ColumnSummary.of_numbers, numbers)
-    same(one.merge(two), ColumnSummary.of_numbers(np.concatenate(numbers)))
     words = [pd.Series([None if np.isnan(v) else str(v) for v in part]) for part in numbers]
-    one, two = map(ColumnSummary.of_categories, words)
-    same(one.merge(two), ColumnSummary.of_categories(pd.concat(words)))
+    whole = (
+        ColumnSummary.of_numbers(np.concatenate(numbers)),
+        ColumnSummary.of_categories(pd.concat(words)),
+    )
+    for parts, expected in zip((numbers, words), whole, strict=True):
+        column, one, other = (ColumnAccumulator() for _ in range(3))
+        column.add(parts[0], row_levels(0, len(first)))
+        column.add(parts[1], row_levels(len(first), len(second)))
+        same(column.summary(), expected)
+        one.add(parts[0], row_levels(0, len(first)))
+        other.add(parts[1], row_levels(0, len(second), rank=1))
+        one.merge(other)
+        same(one.summary(), expected)
 
 
 @settings(max_examples=200, deadline=None)

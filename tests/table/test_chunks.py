@@ -68,6 +68,12 @@ def test_empty_pieces_are_skipped():
         list(as_chunks([frame[:0]]))
 
 
+def test_a_piece_that_is_no_table_is_named():
+    frame = pd.DataFrame({"a": [1, 2]})
+    with pytest.raises(TypeError, match=r"piece of X that begins with row 2 is None, and not a"):
+        list(as_chunks([frame, None]))
+
+
 def test_what_can_be_read_only_once_is_refused(tmp_path):
     frame = pd.DataFrame({"a": [1, 2]})
     frame.to_csv(tmp_path / "table.csv", index=False)
@@ -210,5 +216,7 @@ def test_what_wants_one_table_says_how_to_make_one():
     pa = pytest.importorskip("pyarrow")
     import pyarrow.dataset as ds
 
+    with pytest.raises(TypeError, match=r"only fit takes.*all of them as one\."):
+        as_frame([pa.table({"x": [1]})] * 2)
     with pytest.raises(TypeError, match=r"X\.to_table\(\)"):
         as_frame(ds.dataset(pa.table({"x": [1]})))
