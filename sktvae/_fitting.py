@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import copy
 import os
+import re
 import sys
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from numbers import Integral
 from typing import Any
 
@@ -25,12 +27,13 @@ from sktvae._model.layout import Batch, Layout
 from sktvae._model.vae import VAE
 from sktvae._privacy.rows import PrivateRows, private_rows
 from sktvae._table.chunks import Chunks, as_chunks
-from sktvae._threads import one_thread
+from sktvae._threads import one_thread, own_number
 from sktvae._training.disk import RowsOnDisk
 from sktvae._training.holdout import split
 from sktvae._training.loop import Trained, train
 from sktvae._training.plan import (
     LEAST_PATIENCE,
+    READOUT,
     TrainingPlan,
     default_batch_size,
     default_dropout,
@@ -38,7 +41,7 @@ from sktvae._training.plan import (
     is_small,
 )
 from sktvae._training.rows import arrange, collect
-from sktvae._training.watch import Watch
+from sktvae._training.watch import Abandoned, Watch
 from sktvae._version import __version__
 from sktvae._warm_start import check_unchanged, comparable, continued
 from sktvae._warnings import warn_user
@@ -47,6 +50,8 @@ from sktvae._warnings import warn_user
 _FEWEST_ROWS_TO_SPLIT = 20
 # Parameters that ranks may choose for themselves; the seeds are those of rank 0.
 _MAY_DIFFER = ("cache", "device", "n_jobs", "verbose", "random_state")
+# In the representation of a function, which is elsewhere in the memory of each process.
+_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+(?=>)")
 
 
 class FittingMixin:
@@ -222,7 +227,7 @@ class FittingMixin:
                 group.refuse(name)
         with np.printoptions(threshold=sys.maxsize):
             parameters = {
-                f"parameter {name}": repr(value)
+                f"parameter {name}": _ADDRESS.sub("", repr(value))
                 for name, value in self.get_params().items()  # type: ignore[attr-defined]
                 if name not in _MAY_DIFFER
             }
@@ -268,29 +273,29 @@ class FittingMixin:
     ) -> tuple[VAE, Trained, AnyOrder | None]:
         """Return the network, the report of its training, and what answers conditions.
 
-        The second network is None if it is not asked for, or if it was interrupted. On a CPU, two
-        networks are trained at the same time.
+        The second network is None if it is not asked for, or if it was interrupted. Where torch may
+        use several threads of a CPU, two networks are trained at the same time.
         """
         group = current_group()
-        on_cpu = resolve_device(self.device).type == "cpu"
+        on_threads = resolve_device(self.device).type == "cpu" and own_number() > 1
         watch = Watch(self.verbose and group.rank == 0)
         if not self.conditional:
             return *self._fit_network(encoder, rows, seeds[:4], watch), None
-        if group.size > 1 or not on_cpu:
+        if group.size > 1 or not on_threads:
             vae, trained = self._fit_network(encoder, rows, seeds[:4], watch)
-            conditional = (
-                None
-                if trained.interrupted
-                else self._fit_conditional(
-                    lambda: self._fit_any_order(encoder, rows, seeds[4:], watch), watch
-                )
-            )
-            return vae, trained, conditional
+            if trained.interrupted:
+                return vae, trained, None
+            second = partial(self._fit_any_order, encoder, rows, seeds[4:], watch)
+            return vae, trained, self._fit_conditional(second, watch)
         beside = Watch(self.verbose, "any order", line=1)
-        with ThreadPoolExecutor(1, thread_name_prefix="sktvae") as pool:
+        with ThreadPoolExecutor(1, "sktvae", initializer=own_number) as pool:
             pending = pool.submit(self._fit_any_order, encoder, rows, seeds[4:], beside)
+            pending.add_done_callback(lambda done: _abandon_if_failed(watch, done))
             try:
                 vae, trained = self._fit_network(encoder, rows, seeds[:4], watch)
+            except Abandoned:
+                pending.result()  # raises the error of the other network
+                raise
             except BaseException:
                 beside.abandon()
                 raise
@@ -383,9 +388,7 @@ class FittingMixin:
         device, group = resolve_device(self.device), current_group()
         # In batches of one order, that order is the same on all ranks.
         host_seed = group.own_seed(seeds[1]) if any_order else seeds[1]
-        # The operations of the independent decoder are few, and worth the threads.
-        is_one = self.decoder == "autoregressive" or any_order
-        with one_thread() if is_one else nullcontext():
+        with self._threads(any_order):
             trained = train(
                 vae.to(device),
                 training.to(device),
@@ -398,6 +401,12 @@ class FittingMixin:
             )
         vae.to("cpu")
         return trained
+
+    def _threads(self, any_order: bool) -> AbstractContextManager:
+        """Return the context of a training: torch has one thread if a step is small operations."""
+        # Those of the independent decoder are few, and worth the threads.
+        is_one = self.decoder == "autoregressive" or any_order
+        return one_thread() if is_one else nullcontext()
 
     def _plan(self, n_rows: int, epochs: int, any_order: bool) -> TrainingPlan:
         batch_size, dropout = self.batch_size, self.dropout
@@ -419,6 +428,7 @@ class FittingMixin:
             dropout=float(dropout),
             smooth=is_small(n_rows),
             least_patience=LEAST_PATIENCE,
+            readout=READOUT if self.decoder == "autoregressive" and self.rate_floor > 0 else 0.0,
             average=self.average,
             calibrate=self.calibrate,
             n_iter_no_change=self.n_iter_no_change,
@@ -454,6 +464,12 @@ class FittingMixin:
             self.feature_names_in_ = encoder.feature_names_in_
         elif hasattr(self, "feature_names_in_"):
             del self.feature_names_in_
+
+
+def _abandon_if_failed(watch: Watch, other: Future) -> None:
+    """End a training if the other one has failed."""
+    if isinstance(other.exception(), Exception):
+        watch.abandon()
 
 
 def _layer_sizes(name: str, dims: Any) -> tuple[int, ...]:

@@ -186,13 +186,14 @@ class StreamingMixin(FittingMixin):
             name = "any_order" if any_order else "vae"
             weights = so_far[name] if name in so_far else stream.begin(vae, n_steps)
         device = resolve_device(self.device)
-        weights, history = stream.learn(
-            vae.to(device),
-            weights,
-            rows.to(device),
-            plan,
-            seen,
-            generator=torch.Generator(device).manual_seed(seeds[1]),
-            host_generator=torch.Generator().manual_seed(seeds[2]),
-        )
+        with self._threads(any_order):
+            weights, history = stream.learn(
+                vae.to(device),
+                weights,
+                rows.to(device),
+                plan,
+                seen,
+                generator=torch.Generator(device).manual_seed(seeds[1]),
+                host_generator=torch.Generator().manual_seed(seeds[2]),
+            )
         return vae.to("cpu"), weights, history

@@ -350,8 +350,8 @@ class TVAESynthesizer(
             self._check_ranks(group, sample_weight)
             seeds = group.broadcast(seeds_of(self.random_state, 9))
             encoder, rows, private = self._learned_rows(X, sample_weight, seeds[0])
-            n_rows = group.total(rows.n_rows)
         with closing(rows):
+            n_rows = group.total(rows.n_rows)
             vae, trained, conditional = self._fit_networks(encoder, rows, seeds[1:])
         self._keep(encoder, vae, trained, conditional, private)
         self._stream = {"n_rows": n_rows}
@@ -464,6 +464,10 @@ class TVAESynthesizer(
 
     def transform(self, X: Any) -> np.ndarray:
         """Posterior mean of the latent of each row.
+
+        With the autoregressive decoder, the means have learned to tell every column of a row
+        linearly. Their dimensions differ in size: standardise them before a model that depends on
+        scale.
 
         Parameters
         ----------

@@ -40,7 +40,7 @@ def in_threads(
     results : list
         In the order of the items.
     """
-    n_threads = torch.get_num_threads()
+    n_threads = own_number()
     if device.type != "cpu" or n_threads == 1:
         return [function(item) for item in items]
     n_workers = max(1, min(n_threads, len(items)))
@@ -58,12 +58,22 @@ def one_thread() -> Iterator[None]:
 
     What is computed then depends neither on the number of threads nor on other processes.
     """
-    n_threads = torch.get_num_threads()
+    n_threads = own_number()
     _use(1, n_threads)
     try:
         yield
     finally:
         _use(n_threads, n_threads)
+
+
+def own_number() -> int:
+    """Return how many threads torch uses in this thread.
+
+    A thread adopts the number for all when it first asks for it, which is 1 for a moment while
+    another thread limits itself. So a thread that torch is to use calls this function first.
+    """
+    with _STARTING:
+        return torch.get_num_threads()
 
 
 def _use(n_own: int, n_threads: int) -> None:

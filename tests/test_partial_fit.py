@@ -10,6 +10,7 @@ import skops.io
 
 from sktvae import CategoryCodec, DifferentialPrivacy, TableEncoder, _streaming
 from sktvae._model.layout import Layout
+from sktvae._model.vae import SIGMA_RANGE
 from tests.conftest import people, small
 
 CITIES = ["Bonn", "Oslo", "Rome"]
@@ -69,7 +70,8 @@ def test_a_stream_learns_what_its_first_rows_do_not_show():
     seen = shares(pd.concat(pieces))
     assert (shares(late) - seen).abs().max() < 0.02 < (shares(early) - seen).abs().max()
     correlation = [t["x"].corr(t["y"]) for t in (early, late)]
-    assert abs(correlation[1] - 0.8) < 0.05 < abs(correlation[0] - 0.8)
+    # 0.73 to 0.76 over seeds, since numbers beyond those of the first 300 rows are clipped.
+    assert abs(correlation[1] - 0.8) < 0.1 < abs(correlation[0] - 0.8)
     agrees = [((t["city"] == "Rome") == t["warm"]).mean() for t in (early, late)]
     assert abs(agrees[1] - 0.9) < 0.03 < abs(agrees[0] - 0.9)
     fresh = piece(2000, 99)
@@ -168,6 +170,23 @@ def test_after_fit_a_few_rows_change_little():
     assert (shares(model.sample(20_000)) - shares(piece(20_000, 7))).abs().max() < 0.03
 
 
+def test_the_average_of_a_fit_counts_as_that_of_all_its_steps(rows):
+    """24 steps of `fit`, and the 25th; see the test of the average over the steps of all calls."""
+    model = streaming(epochs=8, batch_size=100, early_stopping=False, calibrate=False).fit(rows)
+    of_fit = np.concatenate([p.detach().numpy().ravel() for p in model.vae_.parameters()])
+    model.partial_fit(rows[:50])
+    live, average = (model._stream["vae"][name][: len(of_fit)] for name in ("live", "average"))
+    assert np.abs(live - of_fit).max() > 1e-4
+    np.testing.assert_allclose(average, of_fit + 5 / 29 * (live - of_fit), atol=1e-6)
+
+
+def test_standard_deviations_stay_in_their_range():
+    X = np.random.default_rng(0).normal(size=(200, 2))
+    wild = {"numerical": "modes", "learning_rate": 0.9, "average": False, "calibrate": False}
+    sigma = stream([X] * 3, batch_size=20, **wild).vae_.decoder.sigma.detach()
+    assert len(sigma) and SIGMA_RANGE[0] <= sigma.min() and sigma.max() <= SIGMA_RANGE[1]
+
+
 def test_fit_starts_anew(begun, rows):
     model = again(begun).fit(rows)
     pd.testing.assert_frame_equal(model.sample(50), streaming().fit(rows).sample(50))
@@ -189,6 +208,21 @@ def _first_matrix(model):
     return next(n for n, p in model.vae_.posterior.named_parameters() if p.ndim == 2)
 
 
+def test_ordered_codes_remain_smooth_as_long_as_few_rows_were_seen(rows):
+    """See `Decoder.deviations`: what is zero at first stays so, and is learned later."""
+    model = stream([rows, piece(300, 1)], calibrate=False)
+    assert _largest_deviation(model) == 0
+    model.partial_fit(pd.concat([rows] * 15))
+    assert _largest_deviation(model) > 0
+
+
+def _largest_deviation(model):
+    weights, sizes = dict(model.vae_.decoder.named_parameters()), []
+    for name, which in model.vae_.decoder.deviations().items():
+        sizes += [float(w.detach().abs().max()) for w in [weights[name][which]] if len(w)]
+    return max(sizes)
+
+
 def test_the_average_is_over_the_steps_of_all_calls(rows):
     """Shamir and Zhang 2013, equation 4, across calls of one step each."""
     model, average = streaming(batch_size=300, calibrate=False), 0.0
@@ -198,7 +232,7 @@ def test_the_average_is_over_the_steps_of_all_calls(rows):
         average = average + 5 / (step + 4) * (live - average)
     np.testing.assert_allclose(model._stream["vae"]["average"], average, atol=1e-6)
     kept = np.concatenate([p.detach().numpy().ravel() for p in model.vae_.parameters()])
-    np.testing.assert_array_equal(kept, model._stream["vae"]["average"])
+    np.testing.assert_array_equal(kept, model._stream["vae"]["average"][: len(kept)])
     assert not np.allclose(live, average, atol=1e-4)
 
 

@@ -1,5 +1,7 @@
 """The two networks of a fit are trained at the same time, each on one thread."""
 
+import threading
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -41,15 +43,46 @@ def test_a_fit_does_not_depend_on_the_number_of_threads(n_threads):
 
 
 def test_one_thread_is_for_the_caller_alone(n_threads):
-    import threading
-
     n_threads(3)
     with one_thread():
-        found = [torch.get_num_threads()]
-        thread = threading.Thread(target=lambda: found.append(torch.get_num_threads()))
-        thread.start()
-        thread.join()
-    assert found == [1, 3] and torch.get_num_threads() == 3
+        assert torch.get_num_threads() == 1 and number_in_a_new_thread() == 3
+    assert torch.get_num_threads() == 3
+
+
+def test_partial_fit_does_not_depend_on_the_number_of_threads(n_threads):
+    table, kept = noise_table(), []
+    for n in (1, 3):
+        n_threads(n)
+        model = TVAESynthesizer(calibrate=False, random_state=0).partial_fit(table)
+        kept.append(model._stream)
+        assert torch.get_num_threads() == n
+    for network in ("vae", "any_order"):
+        np.testing.assert_array_equal(*(one[network]["live"] for one in kept))
+
+
+def number_in_a_new_thread():
+    found = []
+    thread = threading.Thread(target=lambda: found.append(torch.get_num_threads()))
+    thread.start()
+    thread.join()
+    return found[0]
+
+
+def test_threads_that_start_at_the_same_time_leave_the_number_for_all(n_threads):
+    """A thread must not take the number that another one sets for itself for that of all."""
+    n_threads(3)
+
+    def limited():
+        with one_thread():
+            pass
+
+    for _ in range(100):
+        both = [threading.Thread(target=limited) for _ in range(2)]
+        for thread in both:
+            thread.start()
+        for thread in both:
+            thread.join()
+        assert number_in_a_new_thread() == 3
 
 
 class Ends(VAE):
@@ -99,8 +132,8 @@ def test_an_error_in_one_network_ends_both_and_changes_nothing():
 
 
 @pytest.mark.parametrize("error", [ValueError, ZeroDivisionError])
-def test_an_error_in_the_second_network_is_raised(error):
-    model = one_ends(error("spoilt"), True, 3)
+def test_an_error_in_the_second_network_is_raised_and_ends_the_first(error):
+    model = one_ends(error("spoilt"), True, 1_000_000)
     with pytest.raises(error, match="spoilt"):
         model.fit(noise_table())
     assert not hasattr(model, "encoder_")

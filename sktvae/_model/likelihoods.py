@@ -58,10 +58,20 @@ class PackedCategorical(nn.Module):
         exp : tensor of shape (B, K)
         total, top : tensors of shape (B, C)
         """
-        tops = [head.amax(1, keepdim=True) for head in logits.split(self.sizes, dim=1)]
-        top = torch.cat(tops, dim=1) if tops else logits.new_zeros(len(logits), 0)
+        top = self._tops(logits)
         exp = torch.sub(logits, top.index_select(1, self.slots)).exp_()
         return exp, exp @ self.membership, top  # one product sums all heads, however wide
+
+    def of_heads(self, logits: Tensor, codes: Tensor) -> Tensor:
+        """The log-softmax of each head at its code: (B, K), int64 (B, C) -> (B, C)."""
+        top = self._tops(logits.detach())
+        shifted = logits - top.index_select(1, self.slots)
+        return shifted.gather(1, codes) - (shifted.exp() @ self.membership).log()
+
+    def _tops(self, logits: Tensor) -> Tensor:
+        """The largest logit of each head, (B, C)."""
+        tops = [head.amax(1, keepdim=True) for head in logits.split(self.sizes, dim=1)]
+        return torch.cat(tops, dim=1) if tops else logits.new_zeros(len(logits), 0)
 
 
 class _PackedLogProb(torch.autograd.Function):

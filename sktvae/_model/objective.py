@@ -105,11 +105,22 @@ def negative_bound(
     loss, reconstruction, kl : tensors of shape ()
     """
     terms = row_terms(vae, batch, noise, order, dropout)
-    reconstruction = -_mean(terms.log_prob, batch.weight)
-    kl = rate = _mean(terms.kl, batch.weight)
+    return loss_of_terms(terms, batch.weight, loss_factor, rate_floor, n_ranks)
+
+
+def loss_of_terms(
+    terms: RowTerms,
+    weight: Tensor | None,
+    loss_factor: float = 1.0,
+    rate_floor: float = 0.0,
+    n_ranks: int = 1,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """What `negative_bound` returns, from the terms of the rows of a batch and their weights."""
+    reconstruction = -_mean(terms.log_prob, weight)
+    kl = rate = _mean(terms.kl, weight)
     if rate_floor > 0:
-        aggregate = aggregate_divergence(terms.z, terms.mu_logvar, batch.weight)
-        n_rows = len(noise)
+        aggregate = aggregate_divergence(terms.z, terms.mu_logvar, weight)
+        n_rows = len(terms.z)
         bound = min(math.log(n_ranks * n_rows) / 2 - 1, math.log(n_rows) - 2)
         floor = min(rate_floor, max(bound, 0))
         rate = torch.clamp(kl - aggregate, min=floor) + aggregate

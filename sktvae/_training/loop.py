@@ -8,16 +8,14 @@ from typing import NamedTuple
 from torch import Generator
 
 from sktvae._collective import ALONE, Group
-from sktvae._model.layers import Dropout
 from sktvae._model.layout import Batch
 from sktvae._model.vae import VAE
 from sktvae._training.calibration import calibrate_, calibrate_any_order_
 from sktvae._training.disk import RowsOnDisk
+from sktvae._training.learner import Learner
 from sktvae._training.monitor import Monitor
-from sktvae._training.optimizer import Adam, FlatWeights
 from sktvae._training.plan import TrainingPlan
 from sktvae._training.rows import TrainingRows
-from sktvae._training.step import add_gradient, antithetic_noise
 from sktvae._training.stopping import EarlyStopping
 from sktvae._training.watch import UNWATCHED, Watch
 from sktvae._warnings import warn_user
@@ -102,23 +100,14 @@ def train(
     n_steps = _steps_per_epoch(training.n_rows, plan, group)
     monitor = Monitor(vae, plan, training, validation, generator, host_generator, group)
     rows = TrainingRows(training, vae.decoder, plan, generator, host_generator, n_steps)
-    weights = _flat_weights(vae, plan)
-    optimizer = Adam(weights.vector, plan.learning_rate, plan.l2scale)
+    learner = Learner(vae, training, plan, generator, group)
+    weights = learner.weights
     stopping = _early_stopping(plan, rows.n_steps / rows.n_checks)
-    dropout = Dropout(plan.dropout, generator) if plan.dropout else None
     best, best_epoch, interrupted = weights.snapshot(), 0, False
     try:
         with watch.bar(plan.epochs) as bar:
             for turn in watch.over(rows.turns(plan.epochs)):
-                noise = antithetic_noise(turn.batch.n_rows, vae.embedding_dim, generator)
-                weights.zero_gradient_()
-                terms = add_gradient(vae, turn.batch, noise, plan, turn.order, dropout)
-                group.mean_(weights.gradient, turn.batch.n_rows)
-                weights.hold_frozen_()
-                optimizer.step()
-                weights.decay_(turn.share)
-                vae.project_()
-                weights.average_()
+                terms = learner.step(turn)
                 monitor.add(terms, turn.batch.n_rows)
                 if not turn.check:
                     continue
@@ -141,7 +130,7 @@ def train(
         )
     weights.restore_(best)
     vae.zero_grad(set_to_none=True)
-    del optimizer, best
+    del learner, weights, best
     if plan.calibrate:
         batches = [training] if validation is None else [training, validation]
         _calibrate_(vae, plan, batches, generator, host_generator, group)
@@ -165,14 +154,6 @@ def _steps_per_epoch(n_rows: int, plan: TrainingPlan, group: Group) -> int:
 def _early_stopping(plan: TrainingPlan, steps_between_checks: float) -> EarlyStopping:
     patience = max(plan.n_iter_no_change, math.ceil(plan.least_patience / steps_between_checks))
     return EarlyStopping(patience, plan.tol, plan.slack)
-
-
-def _flat_weights(vae: VAE, plan: TrainingPlan) -> FlatWeights:
-    deviations = vae.decoder.deviations() if plan.smooth else {}
-    frozen = {f"decoder.{name}": which for name, which in deviations.items()}
-    # A code that few rows have gets few gradients: decay would make the network forget it.
-    undecayed = {"decoder.embedding"} if plan.any_order else ()
-    return FlatWeights(vae, plan.weight_decay, plan.average, frozen, undecayed)
 
 
 def _calibrate_(

@@ -116,11 +116,14 @@ class FlatWeights:
         return {"live": _array(self.vector), "n_averaged": self._n_steps} | average
 
     def load_(self, state: dict[str, Any]) -> None:
-        """Go on from a `state`; an average that it lacks begins at the live weights."""
-        self.restore_(torch.from_numpy(state["live"]))
+        """Go on from a `state`, which may be of the first weights only, or of more than there are.
+
+        An average that it lacks begins at the live weights.
+        """
+        _fill_start(self.vector.data, state["live"])
         self._n_steps = state["n_averaged"]
         if self._average is not None:
-            self._average.copy_(torch.from_numpy(state.get("average", state["live"])))
+            _fill_start(self._average, state.get("average", state["live"]))
 
     def zero_gradient_(self) -> None:
         """Set the gradient to zero, before a step adds to it."""
@@ -196,11 +199,16 @@ class Adam:
         return {"means": means, "squares": squares, "n_steps": int(self._n_steps[0])}
 
     def load_(self, state: dict[str, Any]) -> None:
-        """Go on from a `state`."""
-        self._means[0].copy_(torch.from_numpy(state["means"]))
-        self._squares[0].copy_(torch.from_numpy(state["squares"]))
+        """Go on from a `state`, which may be of the first weights only, or of more."""
+        _fill_start(self._means[0], state["means"])
+        _fill_start(self._squares[0], state["squares"])
         self._n_steps[0].fill_(state["n_steps"])
 
 
 def _array(numbers: Tensor) -> np.ndarray:
     return numbers.detach().cpu().numpy().copy()
+
+
+def _fill_start(tensor: Tensor, numbers: np.ndarray) -> None:
+    n = min(len(tensor), len(numbers))
+    tensor[:n].copy_(torch.from_numpy(numbers[:n]))

@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 
 # In steps: an epoch of a small table has only a few.
 LEAST_PATIENCE = 100
+# Weight of the readout: the posterior means become features, and the bound stays.
+READOUT = 1.0
 _SMALL_TABLE = 5_000
 # Of the network that learns any order, in nats per row.
 _SLACK = 0.02
@@ -56,6 +58,9 @@ class TrainingPlan:
     least_patience : int, default=0
         Training does not stop before so many steps without an improvement, however many checks
         they are, since an epoch of a small table is only a few steps.
+    readout : float, default=0
+        The weight of the loss of :class:`~sktvae._model.readout.Readout`, of which the gradient
+        reaches the posterior but not the decoder.
     steps_per_check : int, default=1000
         The loss is checked at the end of each epoch. An epoch with more steps than this is divided
         into equal parts of at most so many steps, each followed by a check, so that training on a
@@ -83,6 +88,7 @@ class TrainingPlan:
     least_patience: int = 0
     steps_per_check: int = 1000
     n_ranks: int = 1
+    readout: float = 0.0
 
 
 def for_any_order(plan: TrainingPlan) -> TrainingPlan:
@@ -98,6 +104,7 @@ def for_any_order(plan: TrainingPlan) -> TrainingPlan:
         plan,
         any_order=True,
         rate_floor=0.0,
+        readout=0.0,
         learning_rate=plan.learning_rate / 2,
         weight_decay=plan.weight_decay / 5 if plan.smooth else plan.weight_decay,
         tol=plan.tol / 2,

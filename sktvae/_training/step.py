@@ -14,7 +14,8 @@ from torch import Generator, Tensor
 
 from sktvae._model.layers import Dropout
 from sktvae._model.layout import Batch, row_blocks
-from sktvae._model.objective import negative_bound
+from sktvae._model.objective import loss_of_terms, negative_bound, row_terms
+from sktvae._model.readout import Readout
 from sktvae._model.vae import VAE
 from sktvae._training.plan import TrainingPlan
 
@@ -26,6 +27,7 @@ def add_gradient(
     plan: TrainingPlan,
     order: Tensor | None = None,
     dropout: Dropout | None = None,
+    readout: Readout | None = None,
 ) -> Tensor:
     """Add the gradient of the loss of a batch to that of the parameters.
 
@@ -40,6 +42,8 @@ def add_gradient(
         See `Turn`.
     dropout : Dropout, default=None
         Applied to the last hidden units of the decoder.
+    readout : Readout, default=None
+        Its loss, times `plan.readout`, adds to the gradient but not to the terms.
 
     Returns
     -------
@@ -49,11 +53,12 @@ def add_gradient(
     means = torch.zeros(3, device=noise.device)
     for piece, piece_noise, share in pieces(vae, batch, noise):
         factor, floor = plan.loss_factor, plan.rate_floor
-        loss, *terms = negative_bound(
-            vae, piece, piece_noise, factor, floor, order, dropout, plan.n_ranks
-        )
-        (loss if share == 1 else share * loss).backward()
+        rows = row_terms(vae, piece, piece_noise, order, dropout)
+        loss, *terms = loss_of_terms(rows, piece.weight, factor, floor, plan.n_ranks)
         means += share * torch.stack([loss.detach(), *terms])
+        if readout is not None:
+            loss = loss + plan.readout * readout(rows.mu_logvar.chunk(2, dim=1)[0], piece)
+        (loss if share == 1 else share * loss).backward()
     return means
 
 

@@ -13,16 +13,14 @@ import torch
 from torch import Generator
 
 from sktvae._model.drawing import mean_frequency
-from sktvae._model.layers import Dropout
 from sktvae._model.layout import Batch, Layout
 from sktvae._model.vae import VAE
 from sktvae._training.calibration import frequencies, match_, match_any_order_
-from sktvae._training.loop import _flat_weights
+from sktvae._training.learner import Learner
 from sktvae._training.monitor import Monitor
-from sktvae._training.optimizer import Adam
 from sktvae._training.plan import TrainingPlan
 from sktvae._training.rows import TrainingRows
-from sktvae._training.step import add_gradient, antithetic_noise
+from sktvae._training.step import antithetic_noise
 
 # Weights are on the CPU between calls, and what is kept of them are plain arrays.
 Weights = dict[str, Any]
@@ -114,29 +112,19 @@ def learn(
     ValueError
         If the loss is no longer a finite number.
     """
-    flat = _flat_weights(vae, plan)
-    flat.load_(weights)
-    optimizer = Adam(flat.vector, plan.learning_rate, plan.l2scale)
-    optimizer.load_(weights)
+    learner = Learner(vae, rows, plan, generator)
+    learner.weights.load_(weights)
+    learner.optimizer.load_(weights)
     monitor = Monitor(vae, plan, rows, None, generator, host_generator)
     # An epoch is a pass over all rows of a table, which are those seen so far.
     decay = rows.n_rows / seen.n_rows
-    dropout = Dropout(plan.dropout, generator) if plan.dropout else None
     n_steps = -(-rows.n_rows // plan.batch_size)
     turns = TrainingRows(rows, vae.decoder, plan, generator, host_generator, n_steps)
     for turn in turns.turns(1):
-        noise = antithetic_noise(turn.batch.n_rows, vae.embedding_dim, generator)
-        flat.zero_gradient_()
-        terms = add_gradient(vae, turn.batch, noise, plan, turn.order, dropout)
-        flat.hold_frozen_()
-        optimizer.step()
-        flat.decay_(decay * turn.share)
-        vae.project_()
-        flat.average_()
-        monitor.add(terms, turn.batch.n_rows)
+        monitor.add(learner.step(turn, decay), turn.batch.n_rows)
     monitor.check(1)
-    weights = flat.state() | optimizer.state()
-    flat.restore_(flat.snapshot())
+    weights = learner.weights.state() | learner.optimizer.state()
+    learner.weights.restore_(learner.weights.snapshot())
     vae.zero_grad(set_to_none=True)
     if plan.calibrate and vae.layout.n_codes:
         _calibrate_(vae, plan, seen, generator, host_generator)

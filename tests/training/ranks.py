@@ -11,8 +11,9 @@ import joblib
 import numpy as np
 import pandas as pd
 import torch.distributed as dist
+from sklearn.compose import make_column_selector
 
-from sktvae import TVAEImputer, TVAESynthesizer
+from sktvae import TableEncoder, TVAEImputer, TVAESynthesizer
 from sktvae._training import rows
 
 SETTINGS = {"epochs": 12, "batch_size": 64, "compress_dims": (32,), "decompress_dims": (32, 32)}
@@ -55,12 +56,21 @@ def fits(folder, rank):
         ),
         "sample_weight": lambda: model.fit(X, sample_weight=np.ones(len(X))),
         "imputer": lambda: TVAEImputer().fit(X),
+        "selector": lambda: TVAESynthesizer(
+            epochs=1,
+            conditional=False,
+            encoder=TableEncoder(codecs=[("left", "drop", make_column_selector("count"))]),
+        ).fit(X),
     }
     found = {name: error_of(call) for name, call in errors.items()}
     (folder / f"errors{rank}.json").write_text(json.dumps(found))
     # After so many errors, the ranks still understand each other.
-    joblib.dump(TVAESynthesizer(**SETTINGS).fit(X), folder / f"default{rank}")
+    model = TVAESynthesizer(**SETTINGS)
+    joblib.dump(model.fit(part(table(), rank, 0.4)), folder / f"default{rank}")
     model = TVAESynthesizer(**SETTINGS, conditional=False, random_state=0)
+    few = part(table(), rank, 0.1)
+    joblib.dump(model.set_params(calibrate=False).fit(few), folder / f"lopsided{rank}")
+    model.set_params(calibrate=True)
     rows._MOST_BYTES_IN_MEMORY = 0  # so that the encoded rows of a table in pieces go to the disk
     X = part(table(), rank, 0.3)
     joblib.dump(model.fit(X if rank == 0 else [X[:100], X[100:]]), folder / f"unequal{rank}")

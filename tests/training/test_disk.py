@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -123,6 +124,23 @@ def test_blocks_and_slices_and_what_comes_after(many_buckets):
     torch.testing.assert_close(later.rows(slice(10)).codes, codes[1000:1010])
     batch = Batch(codes, torch.zeros(3000, 0))
     assert [block is batch for block in batch.blocks()] == [True] and batch.n_blocks == 1
+
+
+def test_threads_read_at_the_same_time(many_buckets):
+    """As the two networks of a fit do; the file has one position for all of them."""
+    on_disk = write(*numbered(3000))
+    codes = everything(on_disk).codes
+
+    def are_right(seed):
+        starts = np.random.default_rng(seed).integers(0, 2900, 2000)
+        read = [on_disk.rows(slice(start, start + 100)).codes for start in starts]
+        return all(
+            torch.equal(found, codes[start : start + 100])
+            for found, start in zip(read, starts, strict=True)
+        )
+
+    with ThreadPoolExecutor(4) as pool:
+        assert all(pool.map(are_right, range(4)))
 
 
 def test_rows_that_are_held_out_are_not_trained_on(many_buckets):

@@ -57,7 +57,7 @@ def alone():
     return model.fit(ranks.table())
 
 
-@pytest.mark.parametrize("name", ["default", "unequal"])
+@pytest.mark.parametrize("name", ["default", "lopsided", "unequal"])
 def test_all_ranks_end_with_the_same_estimator_bit_for_bit(folder, name):
     """The default one has no random_state, and the network behind conditions."""
     files = [(folder / f"{name}{rank}").read_bytes() for rank in (0, 1)]
@@ -88,8 +88,16 @@ def test_draws_have_the_frequencies_of_all_rows(folder):
     assert abs(drawn["number"].mean() - X["number"].mean()) < 0.1
 
 
+def test_every_row_counts_alike_however_few_a_rank_has(folder):
+    """One rank has the tenth with the lowest numbers, which are not to count as a half."""
+    drawn = joblib.load(folder / "lopsided0").sample(20_000, random_state=0)
+    expected = ranks.table()["number"].describe()
+    assert abs(drawn["number"].mean() - expected["mean"]) < 0.2 * expected["std"]
+
+
 def test_conditions_are_met_by_what_several_ranks_learned(folder):
     model = joblib.load(folder / "default0")
+    assert model.any_order_.n_rows == len(ranks.table())
     drawn = model.sample(2_000, conditions={"group": "a"}, random_state=0)
     X = ranks.table()
     expected = X.loc[X["group"] == "a", "number"].mean()
@@ -112,6 +120,12 @@ def test_what_is_wrong_on_one_rank_is_an_error_on_both(folder, name, words):
     for rank in (0, 1):
         errors = json.loads((folder / f"errors{rank}.json").read_text())
         assert errors[name] is not None and words in errors[name], errors[name]
+
+
+def test_the_same_selector_of_columns_is_not_taken_for_another_parameter(folder):
+    """Although it is elsewhere in the memory of each process, which its representation shows."""
+    for rank in (0, 1):
+        assert json.loads((folder / f"errors{rank}.json").read_text())["selector"] is None
 
 
 def test_an_error_of_another_rank_names_it(folder):

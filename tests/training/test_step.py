@@ -5,6 +5,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from sktvae._heads import Categorical
 from sktvae._model.objective import negative_bound
+from sktvae._model.readout import Readout
 from sktvae._model.vae import VAE
 from sktvae._training.optimizer import FlatWeights
 from sktvae._training.step import add_gradient, antithetic_noise, mean_terms, pieces
@@ -54,13 +55,15 @@ def test_a_step_reads_no_number_from_the_device(decoder, weighted, random):
     batch = vae.layout.to_batch(encoded_rows(100, heads=VARIABLES).T)
     if weighted:
         batch = batch._replace(weight=torch.ones(100))
+    readout = Readout(vae.layout, vae.embedding_dim, batch)
+    settings = plan(rate_floor=1.0, readout=1.0)
     generator = torch.Generator().manual_seed(0)
     order = vae.decoder.random_order(generator) if random else None
     for _ in range(2):  # the second step once the state of the optimiser exists
         with NoHostRead():
             flat.vector.grad.zero_()
             noise = antithetic_noise(100, vae.embedding_dim, generator)
-            terms = add_gradient(vae, batch, noise, plan(rate_floor=1.0), order)
+            terms = add_gradient(vae, batch, noise, settings, order, readout=readout)
         optimizer.step()
         with NoHostRead():
             flat.decay_(0.5)
@@ -101,3 +104,26 @@ def test_the_gradient_of_a_batch_in_pieces_is_that_of_the_whole():
             add_gradient(vae, batch, noise, settings)
         gradients.append([p.grad for p in vae.parameters()])
     torch.testing.assert_close(gradients[1], gradients[0], atol=1e-6, rtol=1e-4)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_the_readout_teaches_the_posterior_and_nothing_else(weighted):
+    """Gradients of the decoder, and the terms of the bound, are what they are without it."""
+    found = []
+    for weight in (0.0, 1.0):
+        vae, noise = some_vae("autoregressive"), torch.ones(40, 4)
+        batch = vae.layout.to_batch(encoded_rows(40, heads=VARIABLES).T)
+        if weighted:
+            batch = batch._replace(weight=torch.linspace(0.5, 1.5, 40))
+        readout = Readout(vae.layout, 4, batch) if weight else None
+        if readout is not None:
+            with torch.no_grad():
+                readout.weight += 0.3
+        terms = add_gradient(vae, batch, noise, plan(readout=weight), readout=readout)
+        gradients = {name: p.grad for name, p in vae.named_parameters()}
+        found.append((terms, gradients))
+    (terms, without), (same_terms, with_readout) = found
+    torch.testing.assert_close(same_terms, terms, rtol=0, atol=0)
+    for name, gradient in without.items():
+        is_same = torch.equal(with_readout[name], gradient)
+        assert is_same == name.startswith("decoder."), name
