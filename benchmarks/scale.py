@@ -228,8 +228,8 @@ def sample(model, path, n_rows):
     return {"seconds": time.perf_counter() - start}
 
 
-def fit_until_stopped(path, source, model):
-    synthesizer, seconds, training = timed_fit(path, source, model)
+def fit_until_stopped(path, source, model, tol):
+    synthesizer, seconds, training = timed_fit(path, source, model, tol=tol)
     losses = synthesizer.history_["validation_loss"]
     return {
         "seconds": seconds,
@@ -499,8 +499,8 @@ def large(args):
     if not path.exists():
         made = run("table", generator, path, n_rows, None, None, 1)
         note(out, stage="table", rows=n_rows, **made)
-    about = {"rows": n_rows, "from": args.source}
-    note(out, stage="fit", **about, **run("fit", path, args.source, model))
+    about = {"rows": n_rows, "from": args.source, "tol": args.tol}
+    note(out, stage="fit", **about, **run("fit", path, args.source, model, args.tol))
     start = time.perf_counter()
     command = [sys.executable, "-m", "sktvae", "sample", str(model), "-n", str(n_rows)]
     process = subprocess.Popen([*command, "-o", str(synthetic), "--seed", "1"])
@@ -569,6 +569,7 @@ def parsed():
         command.add_argument("--rows", type=int, default=10_000_000)
         if function is large:
             command.add_argument("--judged", type=int, default=50_000)
+            command.add_argument("--tol", type=float, default=4e-3, help="of the synthesizer")
         else:
             command.add_argument("--columns", type=int)
             command.add_argument("--categories", type=int)
