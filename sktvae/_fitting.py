@@ -416,6 +416,9 @@ class FittingMixin:
             # Random orders hide columns at random, which is enough.
             has_dropout = self.decoder == "autoregressive" and not any_order
             dropout = default_dropout(n_rows) if has_dropout else 0.0
+        # On small tables it would help the posterior to know training rows from others.
+        has_readout = self.decoder == "autoregressive" and self.rate_floor > 0
+        has_readout = has_readout and not is_small(n_rows)
         plan = TrainingPlan(
             epochs=epochs,
             batch_size=int(batch_size),
@@ -428,7 +431,7 @@ class FittingMixin:
             dropout=float(dropout),
             smooth=is_small(n_rows),
             least_patience=LEAST_PATIENCE,
-            readout=READOUT if self.decoder == "autoregressive" and self.rate_floor > 0 else 0.0,
+            readout=READOUT if has_readout else 0.0,
             average=self.average,
             calibrate=self.calibrate,
             n_iter_no_change=self.n_iter_no_change,

@@ -13,7 +13,7 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from sktvae import TVAESynthesizer
 from sktvae._training.plan import READOUT
 
-N_TRAINED = 1500
+N_TRAINED = 5000
 
 
 def table(n=2 * N_TRAINED):
@@ -45,7 +45,11 @@ def test_the_means_tell_at_least_what_principal_components_do(embedding_dim):
     X = table()
     y = X["d"].to_numpy() > 2
     model = TVAESynthesizer(
-        embedding_dim=embedding_dim, epochs=8, refit=False, conditional=False, random_state=0
+        embedding_dim=embedding_dim,
+        epochs=8,
+        early_stopping=False,
+        conditional=False,
+        random_state=0,
     )
     ours = model.fit(X[:N_TRAINED]).transform(X)
     encoded = make_column_transformer(
@@ -59,8 +63,9 @@ def test_the_means_tell_at_least_what_principal_components_do(embedding_dim):
 
 
 def test_only_a_posterior_that_the_decoder_could_do_without_is_taught():
-    weight = lambda any_order=False, **parameters: (
-        TVAESynthesizer(**parameters)._plan(1000, 10, any_order).readout
+    weight = lambda any_order=False, n_rows=5000, **parameters: (
+        TVAESynthesizer(**parameters)._plan(n_rows, 10, any_order).readout
     )
     assert weight() == READOUT
+    assert weight(n_rows=4999) == 0
     assert weight(rate_floor=0) == weight(decoder="independent") == weight(any_order=True) == 0
