@@ -176,27 +176,28 @@ def fit(data: str, output: str, csv: Any, **options: Any) -> None:
     _known(options["categorical"], names, "--categorical")
     model = _synthesizer(parameters, list(options["categorical"]), options["relations"])
     interrupted = _fit(model, X, options["quiet"])
-    is_private = model.privacy is not None
-    n_rows = "not told, by a private model" if is_private else len(X)
-    model.source_ = {"version": __version__, "n_rows": n_rows, "csv": written}
+    is_private, is_frame = model.privacy is not None, hasattr(X, "columns")
+    n_rows = len(X) if is_frame else X.count_rows()
+    told = "not told, by a private model" if is_private else n_rows
+    model.source_ = {"version": __version__, "n_rows": told, "csv": written}
     save_model(model, output)
-    if hasattr(X, "columns") and not options["relations"] and not is_private:
+    if is_frame and not options["relations"] and not is_private:
         _suggest(X)
     if not options["quiet"]:
-        tell(f"Saved a model of {len(X):,} rows and {len(names)} columns to {output}.")
+        tell(f"Saved a model of {n_rows:,} rows and {len(names)} columns to {output}.")
     if interrupted:
         click.get_current_context().exit(_INTERRUPTED)
 
 
 def _rows_to_fit(data: str, csv: Any, dropped: tuple) -> tuple[Any, list[str], dict | None]:
     """Return a table, or pieces of one; its columns; and how it was written, if it is CSV."""
-    from sktvae._files import ParquetPieces, is_large, read_table
+    from sktvae._files import is_large, only_columns, parquet_dataset, read_table
 
     if is_large(data):
-        pieces = ParquetPieces(data)
-        _known(dropped, pieces.names, "--drop")
-        pieces.names = [name for name in pieces.names if name not in dropped]
-        return pieces, pieces.names, None
+        dataset = parquet_dataset(data)
+        _known(dropped, dataset.schema.names, "--drop")
+        names = [name for name in dataset.schema.names if name not in dropped]
+        return only_columns(dataset, names), names, None
     table = read_table(data, csv)
     X = table.frame.drop(columns=_known(dropped, table.frame, "--drop"))
     written = table.csv.as_dict() if table.text is not None else None

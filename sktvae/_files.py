@@ -107,45 +107,27 @@ class Table:
 # Reading
 
 # Of Parquet, on disk. In memory, a table takes several times as much.
-_LARGE_FILE, _ROWS_PER_PIECE = 2**30, 2**16
+_LARGE_FILE = 2**30
 
 
-class ParquetPieces:
-    """A Parquet file, or those of a folder, to be read piece by piece as Arrow tables.
+def parquet_dataset(path: str) -> Any:
+    """Return a Parquet file, or those of a folder, as a dataset, which `fit` reads in pieces."""
+    from pyarrow import dataset
 
-    Attributes
-    ----------
-    names : list of str
-        The columns that are read.
-    """
+    try:
+        files = dataset.dataset(path, format="parquet")
+    except (OSError, ValueError) as error:
+        raise FileError(f"{path} could not be read as Parquet: {_words(error)}.") from error
+    if not files.schema.names:
+        raise FileError(f"{path} holds no Parquet files.")
+    return files
 
-    def __init__(self, path: str):
-        from pyarrow import dataset
 
-        try:
-            self._dataset = dataset.dataset(path, format="parquet")
-        except (OSError, ValueError) as error:
-            raise FileError(f"{path} could not be read as Parquet: {_words(error)}.") from error
-        self.names: list[str] = self._dataset.schema.names
-        if not self.names:
-            raise FileError(f"{path} holds no Parquet files.")
+def only_columns(dataset: Any, names: list[str]) -> Any:
+    """Return a dataset with these columns."""
+    import pyarrow as pa
 
-    def __len__(self) -> int:
-        return self._dataset.count_rows()
-
-    def __iter__(self) -> Iterator[Any]:
-        import pyarrow as pa
-        from pyarrow.dataset import ParquetFragmentScanOptions
-
-        # Without much reading ahead, so that the memory does not depend on the number of rows.
-        options = {
-            "batch_readahead": 1,
-            "fragment_readahead": 1,
-            "fragment_scan_options": ParquetFragmentScanOptions(pre_buffer=False),
-        }
-        scanner = self._dataset.scanner(self.names, batch_size=_ROWS_PER_PIECE, **options)
-        for batch in scanner.to_batches():
-            yield pa.Table.from_batches([batch])
+    return dataset.replace_schema(pa.schema([dataset.schema.field(name) for name in names]))
 
 
 def is_large(path: str) -> bool:

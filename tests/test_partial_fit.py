@@ -69,9 +69,10 @@ def test_a_stream_learns_what_its_first_rows_do_not_show():
     late = model.sample(10_000)
     seen = shares(pd.concat(pieces))
     assert (shares(late) - seen).abs().max() < 0.02 < (shares(early) - seen).abs().max()
-    correlation = [t["x"].corr(t["y"]) for t in (early, late)]
-    # 0.73 to 0.76 over seeds, since numbers beyond those of the first 300 rows are clipped.
-    assert abs(correlation[1] - 0.8) < 0.1 < abs(correlation[0] - 0.8)
+    # Of ranks: within the coarse bins of the first 300 rows, numbers are drawn independently.
+    correlation = [t["x"].corr(t["y"], method="spearman") for t in (early, late)]
+    true = pd.concat(pieces)["x"].corr(pd.concat(pieces)["y"], method="spearman")
+    assert abs(correlation[1] - true) < 0.05 < abs(correlation[0] - true)
     agrees = [((t["city"] == "Rome") == t["warm"]).mean() for t in (early, late)]
     assert abs(agrees[1] - 0.9) < 0.03 < abs(agrees[0] - 0.9)
     fresh = piece(2000, 99)
