@@ -197,4 +197,6 @@ class ConditionalMixin:
         if random_state is None:
             random_state = self.random_state
         seed = seeds_of(random_state, 1)[0]
-        return Conditional(self.encoder_, any_order, resolve_device(self.device), seed)
+        # Rows go through the variables in small groups, from which a GPU would gain nothing.
+        device = resolve_device(self.device, n_cells=0)
+        return Conditional(self.encoder_, any_order, device, seed)

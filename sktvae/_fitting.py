@@ -19,7 +19,7 @@ from sklearn.base import clone
 
 from sktvae._any_order import ANY_ORDER_DIMS, AnyOrder
 from sktvae._collective import Group, current_group
-from sktvae._device import resolve_device
+from sktvae._device import FEWEST_CELLS_TO_PASS, resolve_device
 from sktvae._encoding.encoder import EncodedTable, TableEncoder
 from sktvae._encoding.quantile import QuantileCodec
 from sktvae._encoding.routing import MIN_SAMPLES
@@ -171,7 +171,8 @@ class FittingMixin:
                 "A private fit takes no sample_weight, since the promise is about rows that count "
                 "once. Leave it out, or set privacy=None."
             )
-        device = resolve_device(self.device)
+        # The noise of each step is drawn on the CPU, so that a GPU would wait for it.
+        device = resolve_device(self.device, n_cells=0)
         learned = private_rows(X, self._new_encoder(seed), self.privacy, device, self.verbose)
         return learned.encoder, arrange(learned.rows), learned
 
@@ -277,7 +278,9 @@ class FittingMixin:
         use several threads of a CPU, two networks are trained at the same time.
         """
         group = current_group()
-        on_threads = resolve_device(self.device).type == "cpu" and own_number() > 1
+        n_cells = rows.n_rows * len(Layout(encoder.heads_).variables)
+        device = resolve_device(self.device, n_cells)
+        on_threads = device.type == "cpu" and own_number() > 1
         watch = Watch(self.verbose and group.rank == 0)
         if not self.conditional:
             return *self._fit_network(encoder, rows, seeds[:4], watch), None
@@ -385,7 +388,9 @@ class FittingMixin:
         watch: Watch,
     ) -> Trained:
         """Fit a network in place, on the device, and return it to the CPU."""
-        device, group = resolve_device(self.device), current_group()
+        group = current_group()
+        n_rows = group.total(training.n_rows + (0 if validation is None else validation.n_rows))
+        device = resolve_device(self.device, n_rows * len(vae.layout.variables))
         # In batches of one order, that order is the same on all ranks.
         host_seed = group.own_seed(seeds[1]) if any_order else seeds[1]
         with self._threads(any_order):
@@ -401,6 +406,11 @@ class FittingMixin:
             )
         vae.to("cpu")
         return trained
+
+    def _device_to_pass(self, n_rows: int) -> torch.device:
+        """Return the device on which so many rows pass through a fitted network once."""
+        n_cells = n_rows * len(self.vae_.layout.variables)
+        return resolve_device(self.device, n_cells, FEWEST_CELLS_TO_PASS)
 
     def _threads(self, any_order: bool) -> AbstractContextManager:
         """Return the context of a training: torch has one thread if a step is small operations."""

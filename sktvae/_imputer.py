@@ -221,7 +221,7 @@ class TVAEImputer(VersionedMixin, TransformerMixin, BaseEstimator):
         frame = self.encoder_.schema_.conform(X, type(self).__name__)
         kept = [i for i in range(frame.shape[1]) if i not in self._empty]
         warn_of_holes(frame, [i for i in not_learned(self.encoder_) if i in kept])
-        device = resolve_device(self._synthesizer().device)
+        device = resolve_device(self._synthesizer().device, n_cells=0)
         seed = seeds_of(self._random_state(), 1)[0]
         call = Conditional(self.encoder_, self.any_order_, device, seed)
         (filled,) = call.filled(frame, self.strategy, 1)

@@ -185,7 +185,7 @@ class StreamingMixin(FittingMixin):
             n_steps = self.n_iter_ * -(-so_far["n_rows"] // plan.batch_size)  # of `fit`
             name = "any_order" if any_order else "vae"
             weights = so_far[name] if name in so_far else stream.begin(vae, n_steps)
-        device = resolve_device(self.device)
+        device = resolve_device(self.device, rows.n_rows * len(vae.layout.variables))
         with self._threads(any_order):
             weights, history = stream.learn(
                 vae.to(device),

@@ -23,7 +23,6 @@ from sklearn.utils.validation import check_array, check_is_fitted
 from sktvae import _generation
 from sktvae._collective import current_group
 from sktvae._conditional import ConditionalMixin
-from sktvae._device import resolve_device
 from sktvae._encoding.conditions import n_rows_wanted
 from sktvae._encoding.encoder import TableEncoder
 from sktvae._encoding.routing import MIN_SAMPLES
@@ -125,7 +124,9 @@ class TVAESynthesizer(
         The number of checks without an improvement after which training stops, but never before
         100 steps without one: an epoch of a small table is only a few steps.
     tol : float, default=4e-3
-        The validation loss must be lower by this, in nats per row, to count as an improvement.
+        The validation loss must be lower by this, in nats per row, to count as an improvement. In
+        a table so long that an epoch has several checks, by this for every 64 steps between two
+        checks, or for every 32,768 rows if these are more.
     privacy : DifferentialPrivacy, default=None
         The promise of differential privacy that the whole fit is to keep, see
         :class:`~sktvae.DifferentialPrivacy`; None for no promise. All other parameters then say
@@ -137,8 +138,8 @@ class TVAESynthesizer(
         The folder for the temporary file of a table that is read piece by piece, see `fit`; None
         for the system's folder of temporary files.
     device : str or torch.device, default="auto"
-        "auto" (a CUDA device if there is one, else the CPU) or any torch device. Between calls
-        the network is kept on the CPU.
+        "auto" or any torch device. "auto" is a CUDA device if there is one and the rows have
+        enough cells for it to gain, else the CPU. Between calls the network is kept on the CPU.
     n_jobs : int, default=None
         The number of codecs that are fitted in parallel; None means 1 and -1 all processors.
     random_state : int, RandomState instance or None, default=None
@@ -403,7 +404,7 @@ class TVAESynthesizer(
         n_samples = n_rows_wanted(n_samples, conditions)
         if conditions is not None:
             return self._conditional_call(random_state).sample(n_samples, conditions)
-        generator = self._generator(random_state)
+        generator = self._generator(random_state, n_samples)
         return _generation.draw_table(self.encoder_, self.vae_, n_samples, generator)
 
     def sample_batches(
@@ -459,7 +460,7 @@ class TVAESynthesizer(
         if conditions is not None:
             call = self._conditional_call(random_state)
             return call.sample_batches(n_samples, conditions, batch_size)
-        generator = self._generator(random_state)
+        generator = self._generator(random_state, n_samples)
         return _generation.draw_tables(self.encoder_, self.vae_, n_samples, batch_size, generator)
 
     def transform(self, X: Any) -> np.ndarray:
@@ -484,8 +485,8 @@ class TVAESynthesizer(
             `handle_unknown` of :class:`~sktvae.CategoryCodec`.
         """
         check_is_fitted(self)
-        device = resolve_device(self.device)
         encoded = self.encoder_.encode(X, strict=True, owner=type(self).__name__)
+        device = self._device_to_pass(encoded.n_samples)
         return _generation.posterior_means(self.vae_, encoded, device)
 
     def inverse_transform(self, Z: Any) -> Any:
@@ -517,7 +518,7 @@ class TVAESynthesizer(
                 f"Z holds {np.abs(Z).max():g}, and latents must be at most {_LARGEST_LATENT:g} in "
                 "size: their squares are computed in float32."
             )
-        generator = self._generator(None)
+        generator = self._generator(None, len(Z))
         z = torch.from_numpy(Z.astype(np.float32)).to(generator.device)
         return _generation.draw_table(self.encoder_, self.vae_, len(z), generator, z)
 
@@ -550,8 +551,8 @@ class TVAESynthesizer(
            equation 8.
         """
         check_is_fitted(self)
-        device = resolve_device(self.device)
         encoded = self.encoder_.encode(X, log_density=True, owner=type(self).__name__)
+        device = self._device_to_pass(encoded.n_samples)
         return _generation.score_rows(self.vae_, encoded, device)
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
@@ -571,10 +572,10 @@ class TVAESynthesizer(
         scores = self.score_samples(X)
         return float(np.average(scores, weights=row_weights(sample_weight, scores)))
 
-    def _generator(self, random_state: Any) -> torch.Generator:
-        """Return a generator on the device, seeded for one call."""
+    def _generator(self, random_state: Any, n_rows: int) -> torch.Generator:
+        """Return a generator on the device for so many rows, seeded for one call."""
         state = self.random_state if random_state is None else random_state
-        return torch.Generator(resolve_device(self.device)).manual_seed(seeds_of(state, 1)[0])
+        return torch.Generator(self._device_to_pass(n_rows)).manual_seed(seeds_of(state, 1)[0])
 
     @property
     def privacy_ledger_(self) -> pd.DataFrame:

@@ -12,6 +12,7 @@ from sktvae._model.vae import VAE
 from sktvae._training.disk import RowsOnDisk
 from sktvae._training.optimizer import Adam, FlatWeights
 from sktvae._training.plan import TrainingPlan
+from sktvae._training.recorded import RecordedSteps, recorded_steps
 from sktvae._training.rows import Turn
 from sktvae._training.step import add_gradient, antithetic_noise
 
@@ -63,6 +64,14 @@ class Learner:
         self.weights = FlatWeights(trained, plan.weight_decay, plan.average, frozen, undecayed)
         self.optimizer = Adam(self.weights.vector, plan.learning_rate, plan.l2scale)
         self._dropout = Dropout(plan.dropout, generator) if plan.dropout else None
+        self._recorded: RecordedSteps | None = None
+        self.record(recorded_steps(generator, group))
+
+    def record(self, recorded: RecordedSteps | None) -> None:
+        """From now on, record the steps and repeat them; None takes them as they are."""
+        self._recorded = recorded
+        if recorded is not None:
+            self.weights.count_on_device_()
 
     def step(self, turn: Turn, decay: float = 1.0) -> Tensor:
         """Take one step; return the means of loss, reconstruction and KL of its rows, (3,).
@@ -73,16 +82,26 @@ class Learner:
         decay : float, default=1
             By how much weights decay, relative to an epoch of the plan.
         """
-        batch, weights = turn.batch, self.weights
+        decay = decay * turn.share
+        if self._recorded is None:
+            return self._step(turn.batch, turn.order, decay)
+        return self._recorded.take(self._step, turn.batch, turn.order, decay)
+
+    def _step(self, batch: Batch, order: Tensor | None, decay: float) -> Tensor:
+        """Take a step; `decay` is its share of the plan's decay in an epoch.
+
+        If it is recorded, it reads no number from the device, and all that a later step does
+        differently comes from tensors that stay where they are: the arguments, the weights and
+        what is kept of them, the state of the optimiser and of the generator.
+        """
+        weights = self.weights
         noise = antithetic_noise(batch.n_rows, self.vae.embedding_dim, self.generator)
         weights.zero_gradient_()
-        terms = add_gradient(
-            self.vae, batch, noise, self.plan, turn.order, self._dropout, self._readout
-        )
+        terms = add_gradient(self.vae, batch, noise, self.plan, order, self._dropout, self._readout)
         self.group.mean_(weights.gradient, batch.n_rows)
         weights.hold_frozen_()
         self.optimizer.step()
-        weights.decay_(decay * turn.share)
+        weights.decay_(decay)
         self.vae.project_()
         weights.average_()
         return terms

@@ -63,7 +63,8 @@ class Monitor:
             self._noise = torch.randn(shape, generator=generator, device=generator.device)
             self._order = None
             if plan.any_order:
-                self._order = vae.decoder.random_orders(validation.n_rows, host_generator)
+                order = vae.decoder.random_orders(validation.n_rows, host_generator)
+                self._order = None if order is None else order.to(generator.device)
             self._seen = _with_mean_weight_one(training.rows(slice(validation.n_rows)))
 
     @property

@@ -82,7 +82,7 @@ class FlatWeights:
             ]
             self._trained = torch.cat(trained).to(flat)
         self._average = self.vector.detach().clone() if average else None
-        self._n_steps = 0
+        self._n_steps: int | Tensor = 0
 
     @property
     def kept(self) -> Tensor:
@@ -104,6 +104,13 @@ class FlatWeights:
         """Apply this share of an epoch's decay."""
         self.vector.data.addcmul_(self.vector.data, self._decay, value=-share)
 
+    def count_on_device_(self) -> None:
+        """Count the averaged steps where the weights are, for steps that are recorded.
+
+        A Python number would be the same in all repetitions of a recorded step.
+        """
+        self._n_steps = torch.tensor(int(self._n_steps), device=self.vector.device)
+
     def average_(self) -> None:
         """Include the weights, as they are after a step, in the running average."""
         self._n_steps += 1
@@ -113,7 +120,7 @@ class FlatWeights:
     def state(self) -> dict[str, Any]:
         """The live weights, their average and its number of steps, in plain arrays."""
         average = {} if self._average is None else {"average": _array(self._average)}
-        return {"live": _array(self.vector), "n_averaged": self._n_steps} | average
+        return {"live": _array(self.vector), "n_averaged": int(self._n_steps)} | average
 
     def load_(self, state: dict[str, Any]) -> None:
         """Go on from a `state`, which may be of the first weights only, or of more than there are.
@@ -121,7 +128,10 @@ class FlatWeights:
         An average that it lacks begins at the live weights.
         """
         _fill_start(self.vector.data, state["live"])
-        self._n_steps = state["n_averaged"]
+        if isinstance(self._n_steps, Tensor):
+            self._n_steps.fill_(state["n_averaged"])
+        else:
+            self._n_steps = state["n_averaged"]
         if self._average is not None:
             _fill_start(self._average, state.get("average", state["live"]))
 

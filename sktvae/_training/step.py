@@ -1,7 +1,7 @@
 """The gradient and the loss of a batch.
 
-Nothing here reads a number from the device, so that the host need not wait for it and a step could
-be captured as a CUDA graph.
+Nothing here reads a number from the device, so that the host need not wait for it and a step can
+be recorded as a CUDA graph.
 """
 
 from __future__ import annotations
@@ -18,6 +18,10 @@ from sktvae._model.objective import loss_of_terms, negative_bound, row_terms
 from sktvae._model.readout import Readout
 from sktvae._model.vae import VAE
 from sktvae._training.plan import TrainingPlan
+
+# Numbers in the widest tensor of a piece of a batch (8 MB in float32), and by how much pieces are
+# larger on other devices than CPUs, which have more to do at a time.
+_PIECE_NUMBERS, _DEVICE_FACTOR = 2_000_000, 16
 
 
 def add_gradient(
@@ -86,12 +90,12 @@ def antithetic_noise(n_rows: int, dim: int, generator: Generator) -> Tensor:
 
 
 def pieces(
-    vae: VAE, batch: Batch, noise: Tensor, max_numbers: int = 2_000_000
+    vae: VAE, batch: Batch, noise: Tensor, max_numbers: int | None = None
 ) -> Iterator[tuple[Batch, Tensor, float]]:
     """Divide a batch so that the widest tensor of a piece has at most `max_numbers` numbers.
 
-    Two million numbers are 8 MB in float32. A batch is a single piece unless heads are very wide:
-    tensors of tens of megabytes fragment the heap, which took gigabytes with 10,000 categories.
+    None is two million on a CPU. A batch is a single piece unless heads are very wide: tensors of
+    tens of megabytes fragment the heap, which took gigabytes with 10,000 categories.
 
     Yields
     ------
@@ -100,6 +104,8 @@ def pieces(
     share : float
         The share of the batch's rows in the piece.
     """
+    if max_numbers is None:
+        max_numbers = _PIECE_NUMBERS * (1 if noise.device.type == "cpu" else _DEVICE_FACTOR)
     # The aggregate posterior needs a square of as many numbers as there are pairs of rows.
     size = max(1, min(max_numbers // vae.numbers_per_row, math.isqrt(max_numbers)))
     for rows in row_blocks(batch.n_rows, size):
