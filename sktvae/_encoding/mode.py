@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.mixture import BayesianGaussianMixture
 from sklearn.utils._param_validation import Interval
 
 from sktvae._encoding.codec import EncodedColumn, NumberCodec
@@ -110,6 +109,9 @@ class ModeCodec(NumberCodec):
         self._unseen_rows = float(self.weights_[self._unseen_code] * summary.counts.sum())
 
     def _fit_mixture(self, sample: np.ndarray) -> None:
+        # It imports many other parts of scikit-learn, which take 17 MB.
+        from sklearn.mixture import BayesianGaussianMixture
+
         centre, spread = sample.mean(), sample.std()
         spread = spread if spread > 0 else 1.0
         mixture = BayesianGaussianMixture(

@@ -18,6 +18,7 @@ from sktvae._model.head_layers import CategoricalOutput, HeadLayers
 from sktvae._model.layers import (
     N_FEATURES,
     Dropout,
+    SharedLayers,
     add_sums_before,
     linear,
     position_features,
@@ -50,48 +51,17 @@ class DrawingLayers(NamedTuple):
     of_head : dict of int to tuple of tensor
         See `HeadLayers.each`.
     shared : SharedLayers
+        See `AutoregressiveDecoder.shared`.
     tables : list of tuple
         See `AutoregressiveDecoder.tables`.
+    biases : tuple of tensor of shape (1, W)
+        Of each variable.
     """
 
     of_head: dict
     shared: SharedLayers
     tables: list
-
-
-class SharedLayers:
-    """What `AutoregressiveDecoder.shared` computes, in fewer passes over the rows, for walks.
-
-    The last bias of each block is added by the normalisation before it, and the block's first
-    bias makes up for this; the block's output is added in place.
-
-    Parameters
-    ----------
-    norms : sequence of nn.LayerNorm
-        One more than there are blocks.
-    blocks : sequence of nn.Sequential
-        A linear layer, a ReLU and a linear layer each.
-    """
-
-    def __init__(self, norms: Sequence[nn.LayerNorm], blocks: Sequence[nn.Sequential]):
-        self._shape, self._eps = norms[0].normalized_shape, norms[0].eps
-        self._norms, self._blocks = [], []
-        for norm, block in zip(norms, (*blocks, None), strict=True):
-            bias = norm.bias
-            if block is not None:
-                first, last = block[0], block[-1]
-                bias = bias + last.bias
-                own = torch.addmv(first.bias, first.weight, last.bias, alpha=-1)
-                self._blocks.append((own, first.weight.t(), last.weight.t()))
-            self._norms.append((norm.weight, bias))
-
-    def __call__(self, state: Tensor) -> Tensor:
-        """(B, W) -> (B, W)."""
-        state = F.layer_norm(state, self._shape, *self._norms[0], self._eps)
-        for norm, (bias, weight, last) in zip(self._norms[1:], self._blocks, strict=True):
-            hidden = torch.addmm(bias, state, weight).relu_()
-            state = F.layer_norm(state.addmm_(hidden, last), self._shape, *norm, self._eps)
-        return state
+    biases: tuple[Tensor, ...]
 
 
 class AutoregressiveDecoder(Decoder):
@@ -196,6 +166,10 @@ class AutoregressiveDecoder(Decoder):
             "n_coarse": [[layout.n_ordered(j)] for j in first],
             "n_fine": [[1 if j is None else layout.n_categories(j)] for j in fine],
         }
+        for depth in range(1, len(self.levels)):
+            refining = [heads for heads in variables if len(heads) > depth]
+            slots = [[layout.slot[heads[d]] for heads in refining] for d in range(depth)]
+            indices[f"refined_slots_{depth}"] = slots
         for name, numbers in indices.items():
             self.register_buffer(name, torch.tensor(numbers, dtype=torch.long), persistent=False)
 
@@ -379,8 +353,7 @@ class AutoregressiveDecoder(Decoder):
 
     def _refinement(self, codes: Tensor, depth: int) -> Tensor:
         """What the heads of a level know of the heads that they refine, (H, B, hidden_dim)."""
-        refining = [heads for heads in self.variables if len(heads) > depth]
-        slots = [[self.layout.slot[heads[d]] for heads in refining] for d in range(depth)]
+        slots = self.get_buffer(f"refined_slots_{depth}")  # a list would be copied to the device
         return sum(F.embedding(codes[one], self.refined) for one in slots)
 
     def walk(
@@ -416,7 +389,7 @@ class AutoregressiveDecoder(Decoder):
         padded_bias = self.padded_bias()
         each = dict(pair for level in self.levels for pair in level.each(padded_bias))
         shared = SharedLayers([self.norm, *self.block_norms], list(self.blocks))
-        return DrawingLayers(each, shared, self.tables())
+        return DrawingLayers(each, shared, self.tables(), self.variable_bias.unbind())
 
     def tables(self) -> list[tuple[list[int], Tensor | None]]:
         """What the codes of each variable add to the states after it.
@@ -488,9 +461,10 @@ class AutoregressiveWalk(Walk):
         super().__init__(decoder.layout, [j for heads in self.variables for j in heads], z)
         self.state = decoder.from_z(z)
         self._index = {j: i for i, heads in enumerate(decoder.variables) for j in heads}
-        self._layers, self._shared_layers, self._tables = layers
+        self._layers, self._shared_layers, self._tables, self._biases = layers
         size = CACHED_ROWS if z.device.type == "cpu" else max(len(z), 1)
         self._blocks = row_blocks(len(z), size) or [slice(0)]
+        self._biased = -1  # the variable whose bias the state includes
         self._shared = None  # of the variable whose heads are being drawn
         self._refined = None  # what its heads so far tell those that refine them
         if self._given is not None:
@@ -506,23 +480,43 @@ class AutoregressiveWalk(Walk):
                 self._add_to_state(i, None if shown.all() else shown)
 
     def output(self, j: int) -> Tensor:
-        weight, bias, out_weight, out_bias = self._layers[j]
-        shared = self._shared_state(self._index[j])
+        weight, lowest, out_weight, out_bias = self._layers[j]
+        self._add_bias(self._index[j])
+        if self._shared is None and len(self._variable_of[j]) > 1:
+            self._shared = self._in_blocks(self._shared_state)  # once for all heads
 
         def of_rows(rows: slice) -> Tensor:
-            hidden = torch.addmm(bias, shared[rows], weight)
+            shared = self._shared_state(rows) if self._shared is None else self._shared[rows]
+            hidden = torch.mm(shared, weight)
             if self._refined is not None:
                 hidden += self._refined[rows]
-            return torch.addmm(out_bias, hidden.relu_(), out_weight)
+            return torch.addmm(out_bias, hidden.clamp_(min=lowest), out_weight)
 
         out = self._in_blocks(of_rows)
         return out if self.layout.is_categorical(j) else torch.tanh(out[:, 0])
 
+    def _add_bias(self, i: int) -> None:
+        """Let the state include the bias of variable i, in place of that of another one."""
+        if i != self._biased:
+            bias = self._biases[i]
+            self.state += bias if self._biased < 0 else bias - self._biases[self._biased]
+            self._biased = i
+
+    def _shared_state(self, rows: slice) -> Tensor:
+        """The states of some rows after the shared layers."""
+        return self._shared_layers(self.state[rows])
+
     def _in_blocks(self, of_rows: Callable[[slice], Tensor]) -> Tensor:
         """Compute something of all rows block by block."""
-        if len(self._blocks) == 1:
-            return of_rows(self._blocks[0])
-        return torch.cat([of_rows(rows) for rows in self._blocks])
+        first, *others = self._blocks
+        part = of_rows(first)
+        if not others:
+            return part
+        out = part.new_empty(len(self.state), part.shape[1])
+        out[first] = part
+        for rows in others:
+            out[rows] = of_rows(rows)
+        return out
 
     def output_if(self, j: int, code: int) -> Tensor:
         """What `output` of head j would be if the head that it refines had a code."""
@@ -535,13 +529,6 @@ class AutoregressiveWalk(Walk):
         self._refined = before
         return out
 
-    def _shared_state(self, i: int) -> Tensor:
-        """The state of variable i after the shared layers, computed once for all its heads."""
-        if self._shared is None:
-            bias, shared = self.decoder.variable_bias[i], self._shared_layers
-            self._shared = self._in_blocks(lambda rows: shared(self.state[rows] + bias))
-        return self._shared
-
     def take(self, j: int, drawn: Tensor) -> None:
         i, given = self._index[j], self._given
         if given is not None:
@@ -553,27 +540,28 @@ class AutoregressiveWalk(Walk):
             self._shared = self._refined = None  # `_shared` is as large as the state
             self._add_to_state(i, None if given is None else ~given.recorded[i])
         elif self.layout.is_categorical(j):
-            refined = F.embedding(drawn, self.decoder.refined[self.layout.span(j)])
+            refined = self.decoder.refined[self.layout.span(j)].index_select(0, drawn)
             self._refined = refined if self._refined is None else self._refined + refined
 
     def _add_to_state(self, i: int, only: Tensor | None) -> None:
         """Make a variable visible to those after it, in all rows or in some only."""
+        for rows in self._blocks:
+            for embedded in self._embedded(i, rows):
+                self.state[rows].add_(embedded if only is None else embedded * only[rows, None])
+
+    def _embedded(self, i: int, rows: slice) -> Iterator[Tensor]:
+        """What a variable adds to the states of some rows, in one or more terms."""
         layout, slot = self.layout, self.layout.slot
         heads, table = self._tables[i]
-
-        def add(embedded: Tensor) -> None:
-            self.state += embedded if only is None else embedded * only[:, None]
-
         for j in self.decoder.variables[i]:
             if not layout.is_categorical(j):
-                values = self._values[slot[j]][:, None]
-                add(self.decoder.embed_values(values, slot[j]))
-        if heads:
-            index = self._codes[slot[heads[0]]]
-            for j in heads[1:]:
-                index = index * layout.n_categories(j) + self._codes[slot[j]]
-            add(F.embedding(index, table))
-        for j in self.decoder.variables[i]:
-            if layout.is_categorical(j) and j not in heads:
+                values = self._values[slot[j], rows, None]
+                yield self.decoder.embed_values(values, slot[j])
+            elif j not in heads:
                 embedding = self.decoder.embedding[layout.span(j)]
-                add(F.embedding(self._codes[slot[j]], embedding))
+                yield embedding.index_select(0, self._codes[slot[j], rows])
+        if heads:
+            index = self._codes[slot[heads[0]], rows]
+            for j in heads[1:]:
+                index = index * layout.n_categories(j) + self._codes[slot[j], rows]
+            yield table.index_select(0, index)

@@ -174,16 +174,19 @@ class HeadLayers(nn.Module):
         ------
         head : int
         layers : tuple of tensor
-            Weight (state_dim, hidden_dim) and bias (1, hidden_dim) of the hidden layer, weight
-            (hidden_dim, n) and bias (1, n) of the output layer.
+            Of the hidden layer, weight (state_dim, hidden_dim) and lowest values (hidden_dim,);
+            of the output layer, weight (hidden_dim, n) and bias (1, n). Hidden units without their
+            bias b are as low as -b at least: ``relu(x + b) = max(x, -b) + b``, and the last term
+            is part of the bias of the output layer.
         """
         hidden = zip(self.heads, self.weight, self.bias, strict=True)
         for output, (weight, bias) in zip(
             self.outputs, self.output_layers(padded_bias), strict=True
         ):
             for w, b, size in zip(weight, bias, output.sizes, strict=True):
-                head, *own = next(hidden)
-                yield head, (*own, w[:, :size].contiguous(), b[:, :size])
+                head, own_weight, own_bias = next(hidden)
+                w, b = w[:, :size].contiguous(), b[:, :size]
+                yield head, (own_weight, -own_bias[0], w, torch.addmm(b, own_bias, w))
 
 
 def _groups_of_similar_size(layout: Layout, heads: Sequence[int]) -> list[list[int]]:

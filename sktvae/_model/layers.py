@@ -119,6 +119,45 @@ class Dropout:
         return hidden * kept.div_(1 - self.rate)
 
 
+class SharedLayers:
+    """What `AutoregressiveDecoder.shared` computes, in fewer passes over the rows, for walks.
+
+    The last bias of each block is added by the normalisation before it, and the block's first
+    bias makes up for this; the block's output is added in place.
+
+    Parameters
+    ----------
+    norms : sequence of nn.LayerNorm
+        One more than there are blocks.
+    blocks : sequence of nn.Sequential
+        A linear layer, a ReLU and a linear layer each.
+    """
+
+    def __init__(self, norms: Sequence[nn.LayerNorm], blocks: Sequence[nn.Sequential]):
+        self._shape, self._eps = norms[0].normalized_shape, norms[0].eps
+        self._norms, self._blocks = [], []
+        for norm, block in zip(norms, (*blocks, None), strict=True):
+            bias = norm.bias
+            if block is not None:
+                first, last = block[0], block[-1]
+                bias = bias + last.bias
+                own = torch.addmv(first.bias, first.weight, last.bias, alpha=-1)
+                # Products with transposed matrices take longer.
+                weights = (layer.weight.t().contiguous() for layer in (first, last))
+                self._blocks.append((own, *weights))
+            self._norms.append((norm.weight, bias))
+
+    def __call__(self, state: Tensor) -> Tensor:
+        """(B, W) -> (B, W)."""
+        # `F.layer_norm` takes longer to begin.
+        state = torch.layer_norm(state, self._shape, *self._norms[0], self._eps)
+        for norm, (bias, weight, last) in zip(self._norms[1:], self._blocks, strict=True):
+            hidden = torch.addmm(bias, state, weight).relu_()
+            state.addmm_(hidden, last)
+            state = torch.layer_norm(state, self._shape, *norm, self._eps)
+        return state
+
+
 def position_features(position: Tensor) -> Tensor:
     """Features of a position in [0, 1]: itself, and sines and cosines of doubling frequencies.
 

@@ -9,7 +9,7 @@ from torch import Generator, Tensor
 
 from sktvae._collective import ALONE, Group
 from sktvae._model.drawing import calibration_shift, mean_frequency, ratio_shift
-from sktvae._model.layout import Batch, Layout
+from sktvae._model.layout import Batch, Layout, row_blocks
 from sktvae._model.vae import VAE
 from sktvae._training.disk import RowsOnDisk
 from sktvae._training.step import antithetic_noise
@@ -167,8 +167,10 @@ def _device(batches: Sequence[Batch | RowsOnDisk]) -> torch.device:
 
 
 def _in_blocks(batches: Sequence[Batch | RowsOnDisk]) -> Iterator[Batch]:
+    """All rows, so few at a time that eight bytes for each of their codes are no matter."""
     for rows in batches:
-        yield from rows.blocks()
+        for block in rows.blocks():
+            yield from map(block.rows, row_blocks(block.n_rows, 65_536))
 
 
 def _always_recorded(batches: Sequence[Batch | RowsOnDisk], layout: Layout) -> Tensor:

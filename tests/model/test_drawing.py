@@ -101,20 +101,30 @@ def test_walks_compute_the_shared_layers_of_any_number(dims):
     assert torch.equal(state, before)
 
 
-def test_walks_of_many_rows_are_those_of_few():
+@pytest.mark.parametrize("is_known", [False, True])
+def test_walks_of_many_rows_are_those_of_few(is_known):
     """Rows that are computed in several blocks, as in calibration."""
     vae = some_vae("autoregressive").double()
-    z = standard_normal(2 * CACHED_ROWS + 5, 4).double()
+    n_rows = 2 * CACHED_ROWS + 5
+    rng = np.random.default_rng(0)
+    rows = vae.layout.to_batch(encoded_rows(n_rows, heads=vae.layout.heads).T)
+    rows = rows._replace(values=rows.values.double())
+    recorded = torch.from_numpy(rng.random((n_rows, len(vae.layout.variables))) < 0.5)
+    known = rows._replace(recorded=recorded) if is_known else None
+    z = standard_normal(n_rows, 4).double()
+    ends = slice(0, 9), slice(n_rows - 9, n_rows)
     with torch.no_grad():
-        whole = vae.decoder.walk(z)
-        parts = [vae.decoder.walk(z[rows]) for rows in (slice(0, 9), slice(-9, None))]
+        whole = vae.decoder.walk(z, given=known)
+        parts = [vae.decoder.walk(z[end], given=known and known.rows(end)) for end in ends]
+        assert all(part.heads == whole.heads for part in parts)
         for j in whole.heads:
-            out = whole.output(j)
+            out, slot = whole.output(j), vae.layout.slot[j]
             assert out.std(dim=0).max() > 0.01
-            for walk, rows in zip(parts, (slice(0, 9), slice(-9, None)), strict=True):
-                torch.testing.assert_close(walk.output(j), out[rows])
-            taken = torch.zeros(len(z), dtype=torch.long)
-            taken = taken if vae.layout.is_categorical(j) else taken.double()
+            if vae.layout.is_categorical(j):
+                taken = rows.codes[:, slot].long() - vae.layout.span(j).start
+            else:
+                taken = rows.values[:, slot]
             whole.take(j, taken)
-            for walk in parts:
-                walk.take(j, taken[:9])
+            for walk, end in zip(parts, ends, strict=True):
+                torch.testing.assert_close(walk.output(j), out[end])
+                walk.take(j, taken[end])

@@ -53,6 +53,14 @@ def test_frequencies_count_weights(parts):
     assert (found - frequencies([batch], layout)).abs().max() > 0.005
 
 
+def test_frequencies_of_a_long_table_count_every_row():
+    """Rows are counted block by block."""
+    layout = Layout([Categorical(3)])
+    codes = np.repeat([0, 1, 2], [100_000, 50_000, 50_000])
+    found = frequencies([layout.to_batch([codes])], layout)
+    torch.testing.assert_close(found, torch.tensor([0.5, 0.25, 0.25]))
+
+
 def test_numbers_alone_need_no_calibration(decoder):
     vae = VAE([Gaussian()], 2, (8,), (8,), decoder)
     batch = vae.layout.to_batch([np.zeros(10)])
