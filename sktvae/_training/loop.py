@@ -14,7 +14,7 @@ from sktvae._training.calibration import calibrate_, calibrate_any_order_
 from sktvae._training.disk import RowsOnDisk
 from sktvae._training.learner import Learner
 from sktvae._training.monitor import Monitor
-from sktvae._training.plan import TrainingPlan
+from sktvae._training.plan import ROWS_OF_TOL, STEPS_OF_TOL, TrainingPlan
 from sktvae._training.rows import TrainingRows
 from sktvae._training.stopping import EarlyStopping
 from sktvae._training.watch import UNWATCHED, Watch
@@ -102,7 +102,7 @@ def train(
     rows = TrainingRows(training, vae.decoder, plan, generator, host_generator, n_steps)
     learner = Learner(vae, training, plan, generator, group)
     weights = learner.weights
-    stopping = _early_stopping(plan, rows.n_steps / rows.n_checks)
+    stopping = _early_stopping(plan, rows.n_steps, rows.n_checks)
     best, best_epoch, interrupted = weights.snapshot(), 0, False
     try:
         with watch.bar(plan.epochs) as bar:
@@ -151,9 +151,18 @@ def _steps_per_epoch(n_rows: int, plan: TrainingPlan, group: Group) -> int:
     return n_steps
 
 
-def _early_stopping(plan: TrainingPlan, steps_between_checks: float) -> EarlyStopping:
-    patience = max(plan.n_iter_no_change, math.ceil(plan.least_patience / steps_between_checks))
-    return EarlyStopping(patience, plan.tol, plan.slack)
+def _early_stopping(plan: TrainingPlan, n_steps: int, n_checks: int) -> EarlyStopping:
+    """The rule for an epoch of so many steps and checks.
+
+    Nothing is special about the end of an epoch in a table that is longer than training takes. What
+    an improvement is then worth depends on the steps that it took: without this, the longest tables
+    would have to improve by `tol` in the time that shorter ones have for many epochs.
+    """
+    steps, tol = n_steps / n_checks, plan.tol
+    if n_checks > 1:
+        tol *= max(1.0, min(steps / STEPS_OF_TOL, steps * plan.batch_size / ROWS_OF_TOL))
+    patience = max(plan.n_iter_no_change, math.ceil(plan.least_patience / steps))
+    return EarlyStopping(patience, tol, plan.slack)
 
 
 def _calibrate_(

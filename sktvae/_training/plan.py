@@ -9,6 +9,9 @@ from dataclasses import dataclass, replace
 LEAST_PATIENCE = 100
 # Weight of the readout: the posterior means become features, and the bound stays.
 READOUT = 1.0
+# What `tol` refers to where checks do not follow epochs: an epoch of the largest table of which the
+# default batch is a 64th.
+STEPS_OF_TOL, ROWS_OF_TOL = 64, 64 * 512
 _SMALL_TABLE = 5_000
 # Of the network that learns any order, in nats per row.
 _SLACK = 0.02
@@ -44,7 +47,8 @@ class TrainingPlan:
     n_iter_no_change : int
         The number of consecutive checks without an improvement after which training stops.
     tol : float
-        The validation loss must be lower by this, in nats per row, to count as an improvement.
+        The validation loss must be lower by this, in nats per row, to count as an improvement. If
+        an epoch has several checks: by this for every 64 steps or 32,768 rows, whichever are more.
     slack : float, default=0
         Later weights are preferred to those with the lowest validation loss if their loss is
         higher by at most this, in nats per row.

@@ -64,7 +64,8 @@ def test_a_floor_on_the_rate_keeps_the_latent_in_use(decoder):
     for floor in (0.0, 0.7):
         vae = VAE([Categorical(4)], 3, (16,), (16,), decoder)
         rows = np.random.default_rng(0).integers(0, 4, (2000, 1))
-        history = fit(vae, rows, rows[:500], rate_floor=floor, epochs=60).history
+        steps = {"epochs": 30, "batch_size": 256, "learning_rate": 0.02}
+        history = fit(vae, rows, rows[:500], rate_floor=floor, **steps).history
         rates[floor] = history["validation_kl"][-1]
     assert rates[0.0] < 0.1
     assert 0.5 < rates[0.7] < 1.1
@@ -145,6 +146,62 @@ def test_training_stops_within_an_epoch():
         vae, data(), data(seed=1), steps_per_check=1, n_iter_no_change=2, tol=100.0
     )
     assert n_epochs == 1 and len(history["loss"]) == 3  # the first one is an improvement
+
+
+def test_in_epochs_of_several_checks_an_improvement_counts_by_the_steps_it_took(monkeypatch):
+    """The loss falls by more than `tol` between the first two checks, but not so much per step."""
+    held, settings = data(seed=1), {"steps_per_check": 4, "epochs": 3}
+    first, second = fit(new_vae(), data(), held, **settings).history["validation_loss"][:2]
+    assert first > second
+    settings |= {"n_iter_no_change": 1, "tol": (first - second) / 2}
+    n_checks = {}
+    for steps in (1, 4):  # of the 4 steps between two checks
+        monkeypatch.setattr(loop, "STEPS_OF_TOL", steps)
+        monkeypatch.setattr(loop, "ROWS_OF_TOL", 64 * steps)
+        n_checks[steps] = len(fit(new_vae(), data(), held, **settings).history["loss"])
+    assert n_checks[1] == 2 < n_checks[4]
+
+
+@pytest.mark.parametrize("n_steps", [1, 64, 65, 1000])
+def test_where_each_epoch_has_a_check_tol_is_what_it_says(n_steps):
+    stopping = loop._early_stopping(plan(tol=0.004, batch_size=512), n_steps, 1)
+    assert stopping.tol == 0.004
+
+
+def stops_after(batch_size, steps_per_check, n_steps=100_000, tol=0.004, rate=0.5):
+    """When training stops whose loss falls as the inverse root of the number of steps."""
+    n_checks = -(-n_steps // steps_per_check)
+    settings = {"batch_size": batch_size, "tol": tol, "n_iter_no_change": 1}
+    stopping, steps = loop._early_stopping(plan(**settings), n_steps, n_checks), 0.0
+    while not stopping.should_stop:
+        steps += n_steps / n_checks
+        stopping.update((steps / 1000) ** -rate)
+    return steps
+
+
+def test_long_tables_stop_at_one_rate_of_improvement():
+    """It does not matter how often the loss is checked, nor how long the table is."""
+    often, seldom, longer = (
+        stops_after(512, 500),
+        stops_after(512, 1000),
+        stops_after(512, 1000, n_steps=10**6),
+    )
+    # The derivative of the loss is -tol / 64 there.
+    exact = 1000 * (0.004 / 64 * 1000 / 0.5) ** (-1 / 1.5)
+    assert seldom == longer
+    for steps, width in ((often, 500), (seldom, 1000)):
+        assert exact <= steps <= exact + 1.5 * width
+    assert stops_after(512, 1000, tol=0.0005) > 3 * seldom
+
+
+def test_small_batches_are_given_the_steps_for_as_many_rows():
+    """1,000 steps of 32 rows are no more than an epoch of a table of ordinary size."""
+    for batch_size, factor in ((8, 1), (32, 1), (128, 1000 * 128 / 2**15), (512, 1000 / 64)):
+        stopping = loop._early_stopping(plan(tol=0.004, batch_size=batch_size), 5000, 5)
+        assert stopping.tol == pytest.approx(0.004 * factor)
+    # Large batches learn no more in a step, or not much.
+    assert loop._early_stopping(plan(tol=1.0, batch_size=10_000), 640, 10).tol == 1
+    assert loop._early_stopping(plan(tol=1.0, batch_size=10_000), 6400, 10).tol == 10
 
 
 def test_fits_in_threads_are_those_alone(decoder):
