@@ -42,9 +42,14 @@ def table():
     return people()
 
 
+# Most of the time of a small fit, and beside the point of most tests: a calibration draws some
+# ten thousand rows however small the table is, and a refit is a second fit.
+ONE_FIT = {"calibrate": False, "refit": False}
+
+
 def small(**params):
     """A synthesizer that fits in a moment."""
-    quick = {
+    quick = ONE_FIT | {
         "embedding_dim": 4,
         "compress_dims": (16,),
         "decompress_dims": (16,),

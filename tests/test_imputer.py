@@ -27,15 +27,20 @@ from sktvae import (
     TVAESynthesizer,
 )
 from sktvae._imputer import _observed_rows
-from tests.conftest import people
+from tests.conftest import ONE_FIT, people, small
 
 STRATEGIES = ["draw", "mean", "median"]
 
 
 def imputer(epochs=2, random_state=0, **params):
     """Return an imputer that fits in a moment."""
-    made = TVAEImputer(TVAESynthesizer(epochs=epochs, batch_size=100), random_state=random_state)
-    return made.set_params(**params)
+    synthesizer = TVAESynthesizer(epochs=epochs, batch_size=100, **ONE_FIT)
+    return TVAEImputer(synthesizer, random_state=random_state).set_params(**params)
+
+
+def thorough():
+    """An imputer that learns well enough for its figures to be compared."""
+    return imputer(epochs=30, synthesizer__batch_size=32, synthesizer__calibrate=True)
 
 
 def holed(X, share=0.25, seed=0):
@@ -167,7 +172,7 @@ def test_nothing_missing_changes_nothing():
 def test_without_holes_the_network_is_that_of_a_synthesizer():
     """And it learns nothing else, so that this is also where the random state ends up."""
     X = people(150)
-    synthesizer = TVAESynthesizer(epochs=2, batch_size=100, random_state=4).fit(X)
+    synthesizer = clone(imputer().synthesizer).set_params(random_state=4).fit(X)
     for fitted in (
         imputer(random_state=4).fit(X),
         TVAEImputer(clone(synthesizer)).fit(X),
@@ -187,7 +192,7 @@ def table():
 @pytest.fixture(scope="module")
 def fitted(table):
     """Not to be changed by a test."""
-    return imputer(epochs=30, synthesizer__batch_size=32).fit(holed(table))
+    return thorough().fit(holed(table))
 
 
 @pytest.fixture(scope="module")
@@ -242,7 +247,7 @@ def test_missing_at_random_does_not_bias():
     X = pd.DataFrame({"x": x, "y": y, "kind": kind})
     absent = rng.random(n) < 1 / (1 + np.exp(-1.5 * x))
     given = X.assign(y=X["y"].mask(absent), kind=X["kind"].mask(absent))
-    filled = imputer(epochs=30, synthesizer__batch_size=32).fit_transform(given)
+    filled = thorough().fit_transform(given)
     for true, complete, imputed in (
         (X["y"].mean(), given["y"].mean(), filled["y"].mean()),
         [(t["kind"].dropna() == "high").mean() for t in (X, given, filled)],
@@ -301,7 +306,7 @@ def test_a_table_without_values_is_an_error():
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_a_synthesizer_leaves_columns_without_values_as_they_are(strategy):
     X = related(200).assign(none=np.nan)
-    model = TVAESynthesizer(epochs=1, embedding_dim=2, random_state=0).fit(X)
+    model = small(epochs=1, conditional=True).fit(X)
     with pytest.warns(UserWarning, match=r"Columns \['none'\] are not learned"):
         filled = model.impute(holed(X), strategy=strategy)
     assert filled["none"].isna().all() and not filled.drop(columns="none").isna().any(axis=None)

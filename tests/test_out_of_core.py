@@ -45,6 +45,12 @@ def synthesizer(**parameters):
     return TVAESynthesizer(random_state=0, **(quick | parameters))
 
 
+def thorough():
+    """A synthesizer that learns well enough for its figures to be compared."""
+    layers = {"embedding_dim": 4, "compress_dims": (32,), "decompress_dims": (32, 32)}
+    return synthesizer(epochs=10, learning_rate=5e-3, calibrate=True, **layers)
+
+
 @pytest.fixture
 def on_disk(monkeypatch):
     """Small tables go to disk too, in many buckets and blocks."""
@@ -121,7 +127,7 @@ def figures(X):
 
 @pytest.fixture(scope="module")
 def learned_from_memory():
-    return synthesizer(epochs=15, calibrate=True).fit(make_table())
+    return thorough().fit(make_table())
 
 
 @pytest.mark.slow
@@ -138,7 +144,7 @@ def test_rows_on_disk_give_the_figures_of_the_table(source, learned_from_memory,
     else:
         chunks = pieces(X)
     of_table = learned_from_memory
-    of_pieces = synthesizer(epochs=15, calibrate=True).fit(chunks)
+    of_pieces = thorough().fit(chunks)
     found = figures(of_pieces.sample(20_000))
     np.testing.assert_allclose(found, figures(X), atol=0.1)
     np.testing.assert_allclose(found, figures(of_table.sample(20_000)), atol=0.1)

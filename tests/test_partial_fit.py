@@ -62,8 +62,9 @@ def test_a_stream_learns_what_its_first_rows_do_not_show():
     """Frequencies of which the first rows give a wrong idea, a correlation and a dependence."""
     first = piece(300, 0, p=(0.5, 0.3, 0.2))
     pieces = [first, *(piece(1000, seed) for seed in range(1, 16))]
-    model = streaming().partial_fit(first)
-    early = model.sample(10_000)
+    fresh = piece(2000, 99)
+    model = streaming(calibrate=True).partial_fit(first)
+    early, early_score = model.sample(10_000), model.score(fresh)
     for rows in pieces[1:]:
         model.set_params(calibrate=rows is pieces[-1]).partial_fit(rows)
     late = model.sample(10_000)
@@ -75,14 +76,13 @@ def test_a_stream_learns_what_its_first_rows_do_not_show():
     assert abs(correlation[1] - true) < 0.05 < abs(correlation[0] - true)
     agrees = [((t["city"] == "Rome") == t["warm"]).mean() for t in (early, late)]
     assert abs(agrees[1] - 0.9) < 0.03 < abs(agrees[0] - 0.9)
-    fresh = piece(2000, 99)
-    assert model.score(fresh) > streaming().partial_fit(first).score(fresh) + 0.3
+    assert model.score(fresh) > early_score + 0.3
 
 
 def test_frequencies_are_those_of_all_rows_seen():
     """Not of the last rows, and not of the rows of each call alike."""
     pieces = [piece(900, 0, p=(0.8, 0.1, 0.1)), piece(300, 1, p=(0.1, 0.1, 0.8))]
-    model = stream(pieces)
+    model = stream(pieces, calibrate=True)
     seen = shares(pd.concat(pieces))
     assert (shares(model.sample(20_000)) - seen).abs().max() < 0.015
     layout = Layout(model.encoder_.heads_)
@@ -103,7 +103,7 @@ def test_conditions_are_learned():
 @pytest.mark.parametrize("kind", ["joblib", "skops"])
 def test_a_saved_stream_goes_on_as_the_one_in_memory(rows, tmp_path, kind, conditional):
     """Bit for bit: weights, their average, the optimiser, the frequencies, the seeds."""
-    model = stream([rows, piece(200, 1)], conditional=conditional)
+    model = stream([rows, piece(200, 1)], conditional=conditional, calibrate=True)
     path = tmp_path / "model"
     if kind == "joblib":
         joblib.dump(model, path)
@@ -145,7 +145,7 @@ def test_the_first_call_learns_from_the_very_encoding_of_fit(rows):
 
 def test_calls_have_noise_of_their_own(rows):
     """With weights that do not change, the loss of the same rows differs from call to call."""
-    still = {"learning_rate": 1e-12, "weight_decay": 0.0, "calibrate": False}
+    still = {"learning_rate": 1e-12, "weight_decay": 0.0}
     history = stream([rows] * 4, batch_size=300, **still).history_
     assert len(set(history["reconstruction"])) == 4
 
@@ -162,7 +162,7 @@ def test_history_goes_on(begun, rows):
 
 def test_after_fit_a_few_rows_change_little():
     """The weights of a fit count as an average over its steps, its rows as rows seen."""
-    model = streaming(epochs=8, early_stopping=False).fit(piece(2000, 0))
+    model = streaming(epochs=8, early_stopping=False, calibrate=True).fit(piece(2000, 0))
     fresh = piece(1000, 99)
     before = model.score(fresh)
     model.partial_fit(piece(20, 1, p=(1.0, 0.0, 0.0)))
@@ -173,7 +173,7 @@ def test_after_fit_a_few_rows_change_little():
 
 def test_the_average_of_a_fit_counts_as_that_of_all_its_steps(rows):
     """24 steps of `fit`, and the 25th; see the test of the average over the steps of all calls."""
-    model = streaming(epochs=8, batch_size=100, early_stopping=False, calibrate=False).fit(rows)
+    model = streaming(epochs=8, batch_size=100, early_stopping=False).fit(rows)
     of_fit = np.concatenate([p.detach().numpy().ravel() for p in model.vae_.parameters()])
     model.partial_fit(rows[:50])
     live, average = (model._stream["vae"][name][: len(of_fit)] for name in ("live", "average"))
@@ -183,7 +183,7 @@ def test_the_average_of_a_fit_counts_as_that_of_all_its_steps(rows):
 
 def test_standard_deviations_stay_in_their_range():
     X = np.random.default_rng(0).normal(size=(200, 2))
-    wild = {"numerical": "modes", "learning_rate": 0.9, "average": False, "calibrate": False}
+    wild = {"numerical": "modes", "learning_rate": 0.9, "average": False}
     sigma = stream([X] * 3, batch_size=20, **wild).vae_.decoder.sigma.detach()
     assert len(sigma) and SIGMA_RANGE[0] <= sigma.min() and sigma.max() <= SIGMA_RANGE[1]
 
@@ -211,7 +211,7 @@ def _first_matrix(model):
 
 def test_ordered_codes_remain_smooth_as_long_as_few_rows_were_seen(rows):
     """See `Decoder.deviations`: what is zero at first stays so, and is learned later."""
-    model = stream([rows, piece(300, 1)], calibrate=False)
+    model = stream([rows, piece(300, 1)])
     assert _largest_deviation(model) == 0
     model.partial_fit(pd.concat([rows] * 15))
     assert _largest_deviation(model) > 0
@@ -226,7 +226,7 @@ def _largest_deviation(model):
 
 def test_the_average_is_over_the_steps_of_all_calls(rows):
     """Shamir and Zhang 2013, equation 4, across calls of one step each."""
-    model, average = streaming(batch_size=300, calibrate=False), 0.0
+    model, average = streaming(batch_size=300), 0.0
     for step in range(1, 7):
         model.partial_fit(rows)
         live = model._stream["vae"]["live"]
@@ -245,7 +245,7 @@ def test_auto_depends_on_all_rows_seen(monkeypatch):
         return learn(vae, weights, batch, plan, *args, **kwargs)
 
     monkeypatch.setattr(_streaming.stream, "learn", noted)
-    model = streaming(calibrate=False)
+    model = streaming()
     for seed in range(3):
         with pytest.warns(UserWarning) if seed else _nothing():
             model.partial_fit(piece(2400, seed))
@@ -289,7 +289,8 @@ def test_numbers_beyond_the_first_rows_are_clipped(begun, rows):
 
 def test_unknown_categories_can_join_the_infrequent_ones(rows):
     codec = CategoryCodec(min_frequency=0.3, handle_unknown="infrequent_if_exist")
-    model = stream([rows], encoder=TableEncoder([("city", codec, ["city"])]))
+    encoder = TableEncoder([("city", codec, ["city"])])
+    model = stream([rows], encoder=encoder, calibrate=True)
     paris = rows.assign(city="Paris")
     model.partial_fit(paris)
     drawn = shares(model.sample(10_000))
@@ -338,7 +339,7 @@ def test_a_first_call_that_fails_leaves_an_unfitted_estimator(rows):
 
 
 def test_an_interruption_leaves_the_estimator_as_it_was(begun, rows, monkeypatch):
-    model = again(begun)
+    model = again(begun).set_params(calibrate=True)
     before = pickle.dumps(model)
 
     def interrupted(*args):
@@ -358,8 +359,8 @@ def test_a_table_in_pieces_is_not_a_piece(rows):
 
 @pytest.mark.slow
 def test_a_private_fit_does_not_go_on(rows):
-    model = small(privacy=DifferentialPrivacy(epsilon=50), epochs=1)
-    model.fit(people(400))
+    promise = DifferentialPrivacy(epsilon=50, n_steps=5, batch_size=1000)
+    model = small(privacy=promise, epochs=1, batch_size=1000).fit(people(400))
     with pytest.raises(ValueError, match="differential privacy"):
         model.set_params(privacy=None).partial_fit(people(400))
     with pytest.raises(ValueError, match="differential privacy"):
@@ -370,6 +371,6 @@ def test_a_private_fit_does_not_go_on(rows):
 @pytest.mark.parametrize("numerical", ["modes", "quantile"])
 def test_all_models_and_containers(decoder, numerical):
     X = np.random.default_rng(0).normal(size=(200, 3))
-    params = {"decoder": decoder, "numerical": numerical, "average": False}
+    params = {"decoder": decoder, "numerical": numerical, "average": False, "calibrate": True}
     model = stream([X, X], **params)
     assert isinstance(model.sample(5), np.ndarray) and model.n_iter_ == 2

@@ -26,8 +26,9 @@ def test_scikit_learn_checks(estimator, check):
 
 
 @pytest.mark.slow
-@parametrize_with_checks([TVAESynthesizer()])
-def test_scikit_learn_checks_of_the_defaults(estimator, check):
+@parametrize_with_checks([TVAESynthesizer(epochs=2, compress_dims=(16,), decompress_dims=(16,))])
+def test_scikit_learn_checks_of_the_other_defaults(estimator, check):
+    """Both networks, the refit and the calibration; only the networks and epochs are smaller."""
     check(estimator)
 
 
@@ -70,16 +71,11 @@ def test_sample_has_the_schema_of_the_table(table, numerical):
     assert (rows["seen"] == rows["seen"].dt.normalize()).all()
 
 
-def thorough(**params):
-    """The paper's configuration, with batches and epochs for a table of some thousand rows."""
-    settings = sktvae.XU2019 | {"epochs": 80, "batch_size": 100, "random_state": 0}
-    return TVAESynthesizer(**settings | params)
-
-
-def test_learns_the_table():
-    """Shares, a mean and two dependences."""
+def test_the_paper_s_configuration_learns_the_table():
+    """Shares, a mean and two dependences, with batches and epochs for some thousand rows."""
     real = people(3000)
-    rows = thorough().fit(real).sample(4000)
+    settings = sktvae.XU2019 | {"epochs": 80, "batch_size": 100, "random_state": 0}
+    rows = TVAESynthesizer(**settings).fit(real).sample(4000)
     for name in ("city", "risk", "smoker"):
         shares = [t[name].value_counts(normalize=True) for t in (real, rows)]
         assert shares[0].sub(shares[1], fill_value=0).abs().sum() / 2 < 0.05
@@ -93,11 +89,11 @@ def test_missing_values_are_learned(numerical):
     real = people(3000)
     real.loc[real["smoker"], "weight"] = np.nan
     real["city"] = real["city"].where(np.arange(3000) % 5 > 0, None)
-    model = thorough(numerical=numerical, calibrate=True).fit(real)
+    model = small(numerical=numerical, epochs=10, learning_rate=1e-2, calibrate=True).fit(real)
     rows = model.sample(4000)
     assert abs(rows["city"].isna().mean() - 0.2) < 0.04
     assert abs(rows["weight"].isna().mean() - real["smoker"].mean()) < 0.05
-    assert (rows["weight"].isna() == rows["smoker"]).mean() > 0.9
+    assert (rows["weight"].isna() == rows["smoker"]).mean() > 0.95
     assert np.isfinite(model.score_samples(real)).all()
 
 
@@ -119,6 +115,8 @@ def test_random_states(table, fitted):
     state = np.random.RandomState(0)
     assert not same(fitted.sample(50, random_state=state), fitted.sample(50, random_state=state))
     assert same(small().fit(table).sample(50), fitted.sample(50))
+    one, two = (small(calibrate=True, refit=True).fit(table) for _ in range(2))
+    assert same(one.sample(50), two.sample(50)) and not same(one.sample(50), fitted.sample(50))
     assert not same(small(random_state=1).fit(table).sample(50), fitted.sample(50))
     free = small(random_state=None).fit(table)
     assert not same(free.sample(50), free.sample(50))
@@ -126,12 +124,12 @@ def test_random_states(table, fitted):
 
 def test_global_random_states_are_left_alone(table):
     numpy_state, torch_state = np.random.get_state()[1].copy(), torch.get_rng_state()
-    for random_state in (0, None):
-        for numerical in ("quantile", "modes"):
-            model = small(random_state=random_state, numerical=numerical).fit(table)
-            model.sample(10)
-            model.score(table)
-            model.inverse_transform(model.transform(table))
+    whole = {"conditional": True, "calibrate": True, "refit": True}
+    for params in (whole | {"random_state": None}, {"numerical": "modes"}):
+        model = small(**params).fit(table)
+        model.sample(10)
+        model.score(table)
+        model.inverse_transform(model.transform(table))
     assert (np.random.get_state()[1] == numpy_state).all()
     assert (torch.get_rng_state() == torch_state).all()
 
@@ -219,7 +217,6 @@ def test_grid_search_over_network_and_codec(table):
         small(numerical=QuantileCodec()),
         {"embedding_dim": [2, 3], "compress_dims": [(8,), (8, 8)], "numerical__n_bins": [4, 8]},
         cv=2,
-        n_jobs=2,
         error_score="raise",
     )
     search.fit(table)
@@ -366,7 +363,7 @@ def test_no_warnings(table):
 def test_a_column_of_many_categories():
     """10,000 categories: a code for the rare ones and which of them it is; all can come out."""
     X = pd.DataFrame({"key": [f"k{i % 10_000}" for i in range(20_000)], "x": np.arange(20_000) % 9})
-    model = small(epochs=1, batch_size=1000, min_samples=1).fit(X)
+    model = small(epochs=1, batch_size=1000, min_samples=1, calibrate=True).fit(X)
     assert list(model.encoder_.get_feature_names_out()) == ["key", "key__position", "x"]
     assert model.encoder_.heads_[0].n_categories == 1000
     rows = model.sample(20_000)
@@ -377,7 +374,7 @@ def test_fits_in_threads_are_those_of_one_thread():
     """Neither the models nor the global generators know of other fits."""
     rng = np.random.default_rng(0)
     X = pd.DataFrame({"x": rng.normal(size=300).round(2), "t": rng.choice(list("abc"), 300)})
-    fit_and_sample = lambda: TVAESynthesizer(epochs=2, random_state=0).fit(X).sample(200)
+    fit_and_sample = lambda: small(epochs=2, conditional=True).fit(X).sample(200)
     expected, state = fit_and_sample(), torch.get_rng_state()
     for _ in range(2):
         made = []
@@ -505,15 +502,15 @@ def test_a_warm_start_says_what_it_clips(table):
 
 def test_the_order_of_the_rows_does_not_matter(table):
     shuffled = table.sample(frac=1, random_state=3)
-    one, two = (small(epochs=2).fit(X) for X in (table, shuffled))
+    one, two = (small(epochs=2, calibrate=True, refit=True).fit(X) for X in (table, shuffled))
     pd.testing.assert_frame_equal(one.sample(50), two.sample(50))
 
 
 def test_integer_weights_are_repeated_rows(table):
     weight = np.random.default_rng(0).integers(0, 3, len(table))
     repeated = table.iloc[np.arange(len(table)).repeat(weight)]
-    one = small(epochs=2).fit(table, sample_weight=weight)
-    two = small(epochs=2).fit(repeated)
+    model = small(epochs=2, calibrate=True, refit=True)
+    one, two = clone(model).fit(table, sample_weight=weight), clone(model).fit(repeated)
     pd.testing.assert_frame_equal(one.sample(50), two.sample(50))
     assert one.score(table, sample_weight=weight) == pytest.approx(two.score(repeated))
 
@@ -524,7 +521,8 @@ def test_fractional_weights_shift_the_frequencies():
     expected = weight[real["smoker"]].sum() / weight.sum()
     assert abs(real["smoker"].mean() - expected) > 0.2
     for calibrate, slack in ((False, 0.08), (True, 0.03)):
-        model = thorough(epochs=40, calibrate=calibrate).fit(real, sample_weight=weight)
+        model = small(epochs=5, learning_rate=1e-2, calibrate=calibrate)
+        model.fit(real, sample_weight=weight)
         assert abs(model.sample(4000)["smoker"].mean() - expected) < slack
 
 

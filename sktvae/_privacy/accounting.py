@@ -139,7 +139,7 @@ def least_scale(epsilon_of: Callable[[float], float], epsilon: float) -> float:
     ValueError
         If no noise is enough, since what has been spent already exceeds epsilon.
     """
-    low, scale, high = _LEAST_SCALE, 1.0, math.inf
+    low, scale, high, last = _LEAST_SCALE, 1.0, math.inf, None
     while high > (1 + _TOLERANCE) * low:
         found = epsilon_of(scale)
         if found > epsilon:
@@ -153,8 +153,12 @@ def least_scale(epsilon_of: Callable[[float], float], epsilon: float) -> float:
                 f"No amount of noise keeps the fit within epsilon={epsilon:g}. Increase epsilon or "
                 "delta."
             )
-        # Epsilon is about inversely proportional to the noise; a little more is on the safe side.
-        scale *= (1 + _TOLERANCE / 4) * found / epsilon
+        # Epsilon is about a power of the noise, at first -1; a little more is on the safe side.
+        slope, point = 1.0, (math.log(scale), math.log(max(found, 1e-9)))
+        if last is not None and math.isfinite(last[1] + point[1]):
+            slope = min(max((last[1] - point[1]) / (point[0] - last[0]), 0.05), 20.0)
+        last = point
+        scale *= (1 + _TOLERANCE / 4) * (found / epsilon) ** (1 / slope)
         if not low < scale < high:
             scale = math.sqrt(low * high) if high < math.inf else 2 * low
     return high

@@ -40,7 +40,7 @@ number = st.one_of(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.lists(st.tuples(number, number), min_size=1, max_size=40), st.integers(0, 3))
 @example([(0.0, 0.0), (1.0, 1.0), (-0.7500000000002283, 0.0)], 1)
 @example([(0.0, np.nan), (113.70928317983635, np.nan), (1.0, 1.0)], 0)

@@ -13,11 +13,11 @@ from sktvae import (
     QuantileCodec,
     SumOf,
     TableEncoder,
-    TVAESynthesizer,
     suggest_relations,
 )
 from sktvae._encoding.suggestions import scan
 from sktvae._table.schema import TableSchema
+from tests.conftest import small
 
 COUNTRIES = {"Bari": "Italy", "Oslo": "Norway", "Rome": "Italy"}
 
@@ -194,11 +194,10 @@ def test_only_times_in_order_are_warned_of_and_the_advice_can_be_followed():
 
 def test_fit_applies_nothing_and_prints_if_verbose(capsys):
     X = stays(200).drop(columns=["patient", "admitted"])
-    quick = {"epochs": 1, "conditional": False, "random_state": 0}
-    synthesizer = TVAESynthesizer(**quick).fit(X)
+    synthesizer = small(epochs=1).fit(X)
     assert synthesizer.encoder_.relations_ == []
     assert "holds in every row" not in capsys.readouterr().err
-    TVAESynthesizer(**quick, verbose=True).fit(X)
+    small(epochs=1, verbose=True).fit(X)
     shown = capsys.readouterr()
     for relation in synthesizer.encoder_.suggestions_:
         assert f"{relation!r} holds in every row" in shown.err
@@ -211,10 +210,10 @@ def test_fit_applies_nothing_and_prints_if_verbose(capsys):
 def test_an_index_of_times_is_warned_of(index):
     X = pd.DataFrame({"kWh": np.arange(120) % 7}, index=index)
     with pytest.warns(UserWarning, match=r"index of X holds times .* 2024-01-01.*reset_index"):
-        TVAESynthesizer(epochs=1, conditional=False).fit(X)
+        small(epochs=1).fit(X)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        TVAESynthesizer(epochs=1, conditional=False).fit(X.reset_index(drop=True))
+        small(epochs=1).fit(X.reset_index(drop=True))
 
 
 def test_unreadable_columns_are_left_to_fit():

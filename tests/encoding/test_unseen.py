@@ -13,9 +13,9 @@ from sktvae import (
     ModeCodec,
     QuantileCodec,
     TableEncoder,
-    TVAESynthesizer,
 )
 from sktvae._heads import Categorical
+from tests.conftest import small
 
 
 def mixed(n=300):
@@ -28,7 +28,7 @@ def test_a_rare_category_or_a_missing_value_does_not_spoil_a_search(numerical):
     X = mixed()
     X.loc[0, "b"] = "rare"
     X.loc[1, "a"] = np.nan
-    model = TVAESynthesizer(epochs=1, numerical=numerical, random_state=0)
+    model = small(epochs=1, numerical=numerical)
     search = GridSearchCV(model, {"embedding_dim": [2, 8]}, cv=3, error_score="raise").fit(X)
     scores = [search.cv_results_[f"split{i}_test_score"] for i in range(3)]
     assert np.isfinite(scores).all()
@@ -43,7 +43,7 @@ def test_unknown_categories_can_always_be_let_in(label):
         min_frequency=10, handle_unknown="infrequent_if_exist", infrequent_label=label
     )
     encoder = TableEncoder([("b", codec, ["b"])])
-    model = TVAESynthesizer(epochs=1, encoder=encoder, random_state=0)
+    model = small(epochs=1, encoder=encoder)
     assert np.isfinite(cross_val_score(model, X, cv=3, error_score="raise")).all()
     Z = model.fit(X.iloc[1:]).transform(X)
     assert np.isfinite(Z).all()
@@ -126,7 +126,7 @@ def test_merging_categories_does_not_raise_the_score():
     rng = np.random.default_rng(0)
     X = pd.DataFrame({"c": rng.choice(list("abcdefgh"), 600), "d": rng.choice(list("xy"), 600)})
     codec = CategoryCodec(infrequent_label="other")
-    model = TVAESynthesizer(epochs=5, encoder=TableEncoder([("c", codec, ["c"])]), random_state=0)
+    model = small(epochs=5, encoder=TableEncoder([("c", codec, ["c"])]))
     grid = {"encoder__c__min_frequency": [2, 10**6]}
     search = GridSearchCV(model, grid, cv=2, error_score="raise").fit(X)
     kept, merged = search.cv_results_["mean_test_score"]
@@ -224,7 +224,7 @@ def test_the_likelihoods_of_all_rows_sum_to_one(decoder):
     a = rng.choice(["x", "y", "z"], 4000, p=[0.5, 0.3, 0.2])
     b = np.where(rng.random(4000) < np.where(a == "x", 0.9, 0.2), 1, 2)
     X = pd.DataFrame({"a": a, "b": pd.Series(b).astype(str)})
-    model = TVAESynthesizer(2, epochs=5, decoder=decoder, random_state=0).fit(X)
+    model = small(embedding_dim=2, conditional=True, decoder=decoder).fit(X)
     rows = pd.DataFrame([(a, b) for a in "xyz" for b in "12"], columns=["a", "b"])
     encoded = model.encoder_.encode(rows, log_density=True)
     generator = torch.Generator().manual_seed(0)

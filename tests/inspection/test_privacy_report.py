@@ -16,13 +16,11 @@ from sktvae import (
     LessEqual,
     ModeCodec,
     TableEncoder,
-    TVAESynthesizer,
 )
 from sktvae.inspection import privacy_report
 from sktvae.inspection._contents import contents_of
+from tests.conftest import small
 from tests.inspection.test_report import Page
-
-TINY = {"embedding_dim": 2, "compress_dims": (8,), "decompress_dims": (8,), "conditional": False}
 
 
 class Encoded:
@@ -185,7 +183,7 @@ def tvae():
     train["key"], holdout["key"] = np.arange(300), np.arange(300, 500)
     train["$x^2$"] = holdout["$x^2$"] = "gone"
     encoder = TableEncoder([("out", "drop", ["$x^2$"]), ("keys", KeyCodec(), ["key"])])
-    model = TVAESynthesizer(**TINY, encoder=encoder, epochs=2, random_state=0).fit(train)
+    model = small(encoder=encoder, epochs=2).fit(train)
     return model, train, holdout
 
 
@@ -208,9 +206,8 @@ def test_dropped_columns_and_keys_are_no_obstacle(tvae):
 def test_differential_privacy_is_shown_if_there_is_any(tvae):
     _, train, holdout = tvae
     names = ["age", "town"]
-    promise = DifferentialPrivacy(2.0, delta=1e-5, n_steps=5)
-    model = TVAESynthesizer(epochs=1, conditional=False, privacy=promise, random_state=0)
-    model.fit(train[names])
+    promise = DifferentialPrivacy(2.0, delta=1e-5, n_steps=5, batch_size=1000)
+    model = small(privacy=promise, epochs=1, batch_size=1000).fit(train[names])
     judged = privacy_report(model, train[names], holdout[names], reference=None, random_state=0)
     assert f"epsilon {model.epsilon_:.3g} and delta 1e-05" in judged.guarantee
     assert f"factor of {np.exp(model.epsilon_):.3g}" in judged.guarantee

@@ -12,8 +12,9 @@ import pandas as pd
 import pytest
 import torch
 
-from sktvae import DifferentialPrivacy, TableEncoder, TVAESynthesizer
+from sktvae import DifferentialPrivacy, TableEncoder
 from sktvae._privacy import budget, mechanisms, rows
+from tests.conftest import small
 
 N_ROWS = 400
 
@@ -52,8 +53,8 @@ class Released:
 
 def model_of(X, **settings):
     promise = DifferentialPrivacy(5.0, n_steps=2, batch_size=100, secure_noise=True)
-    brief = {"epochs": 1, "early_stopping": False, "conditional": False, "random_state": 0}
-    return TVAESynthesizer(privacy=promise, **brief, **settings).fit(X)
+    brief = {"epochs": 1, "batch_size": 1000, "early_stopping": False}
+    return small(privacy=promise, **brief, **settings).fit(X)
 
 
 def first(row, X):

@@ -59,18 +59,19 @@ def fits(folder, rank):
         "selector": lambda: TVAESynthesizer(
             epochs=1,
             conditional=False,
+            calibrate=False,
             encoder=TableEncoder(codecs=[("left", "drop", make_column_selector("count"))]),
         ).fit(X),
     }
     found = {name: error_of(call) for name, call in errors.items()}
     (folder / f"errors{rank}.json").write_text(json.dumps(found))
     # After so many errors, the ranks still understand each other.
-    model = TVAESynthesizer(**SETTINGS)
+    model = TVAESynthesizer(**SETTINGS, refit=False)
     joblib.dump(model.fit(part(table(), rank, 0.4)), folder / f"default{rank}")
     model = TVAESynthesizer(**SETTINGS, conditional=False, random_state=0)
     few = part(table(), rank, 0.1)
-    joblib.dump(model.set_params(calibrate=False).fit(few), folder / f"lopsided{rank}")
-    model.set_params(calibrate=True)
+    joblib.dump(model.set_params(calibrate=False, refit=False).fit(few), folder / f"lopsided{rank}")
+    model.set_params(calibrate=True, refit=True)
     rows._MOST_BYTES_IN_MEMORY = 0  # so that the encoded rows of a table in pieces go to the disk
     X = part(table(), rank, 0.3)
     joblib.dump(model.fit(X if rank == 0 else [X[:100], X[100:]]), folder / f"unequal{rank}")
@@ -80,7 +81,7 @@ def fits(folder, rank):
 
 def killed(folder, rank):
     if rank == 1:
-        threading.Timer(2, os.kill, (os.getpid(), signal.SIGKILL)).start()
+        threading.Timer(1, os.kill, (os.getpid(), signal.SIGKILL)).start()
     model = TVAESynthesizer(epochs=10**6, early_stopping=False)
     (folder / f"error{rank}").write_text(str(error_of(lambda: model.fit(part(table(), rank)))))
 

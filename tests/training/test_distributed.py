@@ -139,7 +139,7 @@ def test_the_script_of_the_documentation_runs(tmp_path):
     section = (ROOT / "docs" / "scale.md").read_text().split("## Several processes")[1]
     (script,) = re.findall(r"^```py\n(# fit.py\n.*?)^```", section, flags=re.S | re.M)
     (tmp_path / "fit.py").write_text(script)
-    ranks.table().to_csv(tmp_path / "table.csv", index=False)
+    ranks.table(200).to_csv(tmp_path / "table.csv", index=False)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
