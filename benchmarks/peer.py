@@ -44,6 +44,8 @@ def variants():
         "xu2019": sktvae.XU2019,
         "no autoregression": {"decoder": "independent"},
         "no fine bins": {"numerical": sktvae.QuantileCodec(n_subbins=1)},
+        "no ties": {"encoder": sktvae.TableEncoder(ties=False)},
+        "no protection": {"min_samples": 1},
         "no random orders": {"random_orders": 0.0},
         "no rate floor": {"rate_floor": 0.0},
         "no averaging": {"average": False},

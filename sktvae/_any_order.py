@@ -246,8 +246,9 @@ class Conditional:
         if strategy == "draw":
             return written
         ignored = not_learned(encoder)
-        for v, i in enumerate(variables_of(encoder)):
-            rows = np.flatnonzero(~known.recorded[:, v])
+        for i in variables_of(encoder):
+            is_known = known.kept[i][0] if i in known.kept else np.zeros(known.n_rows, dtype=bool)
+            rows = np.flatnonzero(~is_known)
             codec, column = encoder.codecs_[i], encoder.schema_.columns[i]
             if not len(rows) or i in encoder.related or i in ignored:
                 continue

@@ -86,12 +86,11 @@ def draw_tables(
 
 def _decoded(encoder: TableEncoder, heads: list[np.ndarray], n_rows: int, first_row: int) -> Any:
     """Return a table of codes, the rows of a larger one from `first_row` on."""
-    schema, codecs, relations = encoder.schema_, encoder.codecs_, encoder.relations_
-    parts = parts_to_decode(schema, codecs, relations, heads, n_rows, first_row=first_row)
+    parts = parts_to_decode(encoder.fitted, heads, n_rows, first_row=first_row)
     columns: dict = {}
     for part in in_threads(lambda part: part(), parts, torch.device("cpu")):
         columns |= part
-    return schema.assemble(columns)
+    return encoder.schema_.assemble(columns)
 
 
 class _Drawn:

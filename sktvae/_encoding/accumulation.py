@@ -61,6 +61,11 @@ def row_levels(first: int, n_rows: int, rank: int = 0) -> np.ndarray:
     return (64 - np.frexp(x.astype(float))[1]).clip(0, 64).astype(np.uint8)
 
 
+def share_of_limits(n_columns: int) -> float:
+    """Return by how much less of each column is kept in a table of many columns."""
+    return min(1.0, max(_COLUMNS_IN_FULL / n_columns, _LEAST_SHARE))
+
+
 class RowSample:
     """The values of the rows of the highest levels, at most `limit` of them.
 
@@ -359,7 +364,7 @@ class ColumnAccumulator:
 
     def __init__(self, n_columns: int = 1) -> None:
         self.n_missing = 0
-        self._share = min(1.0, max(_COLUMNS_IN_FULL / n_columns, _LEAST_SHARE))
+        self._share = share_of_limits(n_columns)
         self._present: _Numbers | _Categories | None = None  # nothing so far
 
     def add(self, plain: Any, levels: np.ndarray) -> None:

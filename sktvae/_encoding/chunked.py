@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from joblib import Parallel, delayed
 
-from sktvae._encoding.accumulation import ColumnAccumulator, row_levels
+from sktvae._encoding.accumulation import ColumnAccumulator, RowSample, row_levels
 from sktvae._encoding.category import CategoryCodec
 from sktvae._encoding.codec import Codec, NumberCodec
 from sktvae._encoding.columns import (
@@ -29,6 +29,7 @@ from sktvae._encoding.key import DropCodec
 from sktvae._encoding.relations import Relation
 from sktvae._encoding.routing import questions, route, warn_about
 from sktvae._encoding.summary import ColumnSummary, as_objects
+from sktvae._encoding.ties import can_be_tied, find_ties, number_sample
 from sktvae._table.chunks import Chunks, as_chunks
 from sktvae._table.containers import as_frame
 from sktvae._table.pieces import SeenTable
@@ -81,10 +82,11 @@ class FitToChunks:
         n_rows = tables[ranks.own].n_rows
         table = _merged(tables)
         seen, summaries = table.seen, [column.summary() for column in table.columns]
+        samples = table.samples
         del tables, table
         assert seen is not None
         relations = self._learn_relations(seen.schema, summaries, pieces, ranks)
-        self._fit_to_summaries(seen, summaries, relations)
+        self._fit_to_summaries(seen, summaries, relations, samples)
         return n_rows
 
     def encode_chunks(self, chunks: Iterable[Any]) -> Iterator[EncodedTable]:
@@ -131,7 +133,9 @@ class FitToChunks:
             summaries[i] = parts[0].summary()
         return relations
 
-    def _fit_to_summaries(self, seen: SeenTable, summaries: list, relations: list) -> None:
+    def _fit_to_summaries(
+        self, seen: SeenTable, summaries: list, relations: list, samples: list[RowSample]
+    ) -> None:
         """Route and fit all columns; set the fitted attributes last."""
         encoder: Any = self
         schema, settings = seen.schema, encoder._settings(seen.frame)
@@ -147,7 +151,13 @@ class FitToChunks:
         n_rows = round(summaries[0].n_samples)
         warn_about(schema.names, routes, fitted, n_rows, encoder.min_samples)
         schema = schema.without(forgotten_values(schema, relations, fitted))
-        encoder._keep(_only_kept(schema, summaries, fitted, relations), routes, fitted, relations)
+        ties = {}
+        if encoder.ties:
+            codecs = [column.codec for column in fitted]
+            numbers = {i: samples[i].values for i in can_be_tied(schema, codecs, relations)}
+            ties = find_ties(schema, codecs, numbers)
+        schema = _only_kept(schema, summaries, fitted, relations)
+        encoder._keep(schema, routes, fitted, relations, ties=ties)
 
 
 class TableAccumulator:
@@ -164,12 +174,16 @@ class TableAccumulator:
     seen : SeenTable or None
         Container, names and dtypes; None before the first piece.
     columns : list of ColumnAccumulator
+    samples : list of RowSample
+        The numbers of each column in the same rows, in which ties are looked for; NaN where a
+        column holds none.
     """
 
     def __init__(self, rank: int = 0):
         self.rank, self.n_rows = rank, 0
         self.seen: SeenTable | None = None
         self.columns: list[ColumnAccumulator] = []
+        self.samples: list[RowSample] = []
 
     def add(self, piece: SeenTable, frame: pd.DataFrame, dropped: Collection[int] = ()) -> None:
         """Add a piece of the table.
@@ -192,6 +206,8 @@ class TableAccumulator:
                     raise _with_row(error, self.n_rows) from error
                 plain = _as_far_as_readable(seen.column, frame.iloc[:, i])
             self.columns[i].add(plain, levels)
+            is_number = isinstance(plain, np.ndarray)
+            self.samples[i].add(plain if is_number else np.full(len(frame), np.nan), levels)
         self.n_rows += len(frame)
 
     def merge(self, other: TableAccumulator) -> None:
@@ -199,29 +215,36 @@ class TableAccumulator:
         assert self.seen is not None and other.seen is not None
         known = other.seen
         self._see(known, f"the rows of process {other.rank}")
-        for own, its, before, after in zip(
-            self.columns, other.columns, known.columns, self.seen.columns, strict=True
-        ):
-            _convert(its, before.column, after.column)
+        other._convert_all(known, self.seen)
+        for own, its in zip(self.columns, other.columns, strict=True):
             own.merge(its)
+        for own_rows, its_rows in zip(self.samples, other.samples, strict=True):
+            own_rows.merge(its_rows)
         self.n_rows += other.n_rows
 
     def compact(self) -> None:
         """Make the accumulator as small as it can be, before it is sent to other processes."""
-        for column in self.columns:
+        for column, sample in zip(self.columns, self.samples, strict=True):
             column.compact()
+            sample.compact()
 
     def _see(self, piece: SeenTable, where: str) -> None:
         """Learn names and dtypes of another piece."""
         if self.seen is None:
             n = len(piece.columns)
             self.seen, self.columns = piece, [ColumnAccumulator(n) for _ in range(n)]
+            self.samples = [number_sample(n) for _ in range(n)]
             return
         known, self.seen = self.seen, self.seen.merge(piece, where)
-        for column, before, after in zip(
-            self.columns, known.columns, self.seen.columns, strict=True
-        ):
-            _convert(column, before.column, after.column)
+        self._convert_all(known, self.seen)
+
+    def _convert_all(self, known: SeenTable, now: SeenTable) -> None:
+        """Convert what is known of the columns to how they are read from now on."""
+        for i, (before, after) in enumerate(zip(known.columns, now.columns, strict=True)):
+            function = _conversion(before.column, after.column)
+            if function is not None:
+                self.columns[i].converted(function)
+                self.samples[i].values = function(self.samples[i].values)
 
 
 class _Ranks:
@@ -360,10 +383,11 @@ def _fit_one(column: Any, codec: Codec | None, summary: ColumnSummary) -> Fitted
     return fit_to_summary(column, codec, summary)
 
 
-def _convert(accumulator: ColumnAccumulator, before: Any, after: Any) -> None:
-    """Convert what is known of a column to how it is read from now on."""
-    if before != after and before.is_numeric and after.is_numeric:
-        accumulator.converted(lambda plain: before.as_read_by(after, plain))
+def _conversion(before: Any, after: Any) -> Callable | None:
+    """Return the function from numbers as they were read to how they are read from now on."""
+    if before == after or not (before.is_numeric and after.is_numeric):
+        return None
+    return lambda plain: before.as_read_by(after, plain)
 
 
 def _as_far_as_readable(column: Any, series: pd.Series) -> Any:

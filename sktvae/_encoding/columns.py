@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -44,6 +44,10 @@ class PlainColumns:
             at = positions(self.schema, relation)
             self._relation[at[0]] = relation, at
             self._shared.update(at)
+
+    def share(self, at: Iterable[int]) -> None:
+        """Read these columns only once."""
+        self._shared.update(at)
 
     def own(self, i: int) -> Any:
         """Return column `i`, and cache it, because it will be needed again."""
@@ -219,6 +223,11 @@ def positions(schema: TableSchema, relation: Relation) -> list[int]:
     if absent:
         raise ValueError(f"{relation} names {absent[0]!r}, which is not a column of X: {known}.")
     return [known.index(name) for name in names]
+
+
+def related_columns(schema: TableSchema, relations: Sequence[Relation]) -> set[int]:
+    """Return the positions of the columns that are part of a relation."""
+    return {i for relation in relations for i in positions(schema, relation)}
 
 
 def fit_relations(declared: list, schema: TableSchema, plain: PlainColumns) -> list[Relation]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,16 +13,15 @@ import pandas as pd
 from sktvae._encoding.category import CategoryCodec
 from sktvae._encoding.codec import Codec, NumberCodec
 from sktvae._encoding.columns import positions, with_name
+from sktvae._encoding.fitted import FittedTable
 from sktvae._encoding.key import DropCodec, KeyCodec
-from sktvae._encoding.relations import Relation
+from sktvae._encoding.ties import resolve
 from sktvae._heads import Categorical, Head, Uniform
 from sktvae._table.schema import TableSchema
 
 
 def decoded_columns(
-    schema: TableSchema,
-    codecs: list[Codec | None],
-    relations: list[Relation],
+    fitted: FittedTable,
     heads: list[np.ndarray],
     n_samples: int,
     kept: dict[int, tuple[np.ndarray, Any]] | None = None,
@@ -33,11 +32,7 @@ def decoded_columns(
 
     Parameters
     ----------
-    schema : TableSchema
-    codecs : list of Codec or None
-        One per column.
-    relations : list of Relation
-        Each after those that decode its sources.
+    fitted : FittedTable
     heads : list of ndarray of shape (n_samples,)
     n_samples : int
     kept : dict of int to tuple (mask, plain column), default=None
@@ -53,17 +48,13 @@ def decoded_columns(
         Without those that are dropped.
     """
     series: dict[int, pd.Series] = {}
-    for part in parts_to_decode(
-        schema, codecs, relations, heads, n_samples, kept, bounds, first_row
-    ):
+    for part in parts_to_decode(fitted, heads, n_samples, kept, bounds, first_row):
         series |= part()
     return series
 
 
 def parts_to_decode(
-    schema: TableSchema,
-    codecs: list[Codec | None],
-    relations: list[Relation],
+    fitted: FittedTable,
     heads: list[np.ndarray],
     n_samples: int,
     kept: dict[int, tuple[np.ndarray, Any]] | None = None,
@@ -72,24 +63,24 @@ def parts_to_decode(
 ) -> list[Callable[[], dict[int, pd.Series]]]:
     """Return what `decoded_columns` does, as functions that can be called in any order.
 
-    Each returns columns by their positions: one column, or all those of relations.
+    Each returns columns by their positions: one column, all those of relations, or all tied ones.
     """
-    decoding = _Decoding(schema, codecs, n_samples, kept or {}, bounds or {}, first_row)
-    related = related_columns(schema, relations)
-    of_relations = {}
-    parts: list[Callable[[], dict[int, pd.Series]]] = []
-    start = 0
-    for i, codec in enumerate(codecs):
-        if codec is None or isinstance(codec, DropCodec):
-            continue
-        own = heads[start : start + len(codec.heads_)]
-        start += len(own)
-        if i in related:
-            of_relations[i] = own
-        else:
-            parts.append(functools.partial(decoding.column, i, own))
-    if relations:
-        parts.append(functools.partial(decoding.related, relations, of_relations))
+    decoding = _Decoding(fitted, n_samples, kept or {}, bounds or {}, first_row)
+    related, tied = fitted.related, fitted.tied
+    own = {
+        i: heads[place.own]
+        for i, place in fitted.places.items()
+        if not isinstance(fitted.codecs[i], DropCodec)
+    }
+    parts: list[Callable[[], dict[int, pd.Series]]] = [
+        functools.partial(decoding.column, i, own[i]) for i in sorted(own.keys() - related - tied)
+    ]
+    if related:
+        of_relations = {i: own[i] for i in sorted(own.keys() & related)}
+        parts.append(functools.partial(decoding.related, of_relations))
+    if tied:
+        codes = {i: heads[p.tie] for i, p in fitted.places.items() if p.tie is not None}
+        parts.append(functools.partial(decoding.tied, {i: own[i] for i in sorted(tied)}, codes))
     return parts
 
 
@@ -97,12 +88,19 @@ def parts_to_decode(
 class _Decoding:
     """What the columns of one call share, see `decoded_columns`."""
 
-    schema: TableSchema
-    codecs: list[Codec | None]
+    fitted: FittedTable
     n_samples: int
     kept: dict[int, tuple[np.ndarray, Any]]
     bounds: dict[int, tuple[np.ndarray, np.ndarray]]
     first_row: int
+
+    @property
+    def schema(self) -> TableSchema:
+        return self.fitted.schema
+
+    @property
+    def codecs(self) -> Sequence[Codec | None]:
+        return self.fitted.codecs
 
     def column(self, i: int, heads: list[np.ndarray]) -> dict[int, pd.Series]:
         """Decode a column that is no part of a relation."""
@@ -111,10 +109,9 @@ class _Decoding:
             series = self.schema.columns[i].write(self._limited(i, self._plain(i, heads)))
         return {i: series}
 
-    def related(
-        self, relations: list[Relation], heads: dict[int, list[np.ndarray]]
-    ) -> dict[int, pd.Series]:
+    def related(self, heads: dict[int, list[np.ndarray]]) -> dict[int, pd.Series]:
         """Decode the columns of all relations."""
+        relations = self.fitted.relations
         targets = {self.schema.names.index(t) for r in relations for t in r.targets}
         plain = {i: self._plain(i, own) for i, own in heads.items()}
         for i in plain.keys() - targets:  # the others are what a relation learns
@@ -125,6 +122,15 @@ class _Decoding:
             decoded = relation.decode(plain.get(at[0]), [plain[i] for i in at[n_targets:]])
             for i, values in zip(at[:n_targets], decoded, strict=True):
                 plain[i] = _with_kept(values, i, self.kept)
+        return {i: self.schema.columns[i].write(values) for i, values in plain.items()}
+
+    def tied(
+        self, heads: dict[int, list[np.ndarray]], codes: dict[int, np.ndarray]
+    ) -> dict[int, pd.Series]:
+        """Decode tied columns, and those that they are tied to."""
+        plain = {i: self._limited(i, self._plain(i, own)) for i, own in heads.items()}
+        places = {i: np.asarray(heads[i][-1], dtype=float) for i in codes}
+        resolve(self.fitted.ties, self.codecs, codes, places, plain, self.kept, self.bounds)
         return {i: self.schema.columns[i].write(values) for i, values in plain.items()}
 
     def _plain(self, i: int, heads: list[np.ndarray]) -> Any:
@@ -157,11 +163,6 @@ class _Decoding:
             return None
         values = written.array.take(heads[0].astype(np.intp))
         return pd.Series(values, dtype=written.dtype, name=written.name)  # objects stay objects
-
-
-def related_columns(schema: TableSchema, relations: list[Relation]) -> set[int]:
-    """Return the positions of the columns that are part of a relation."""
-    return {i for relation in relations for i in positions(schema, relation)}
 
 
 def _with_kept(values: Any, i: int, kept: dict) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from numbers import Integral
 from typing import Any
 
@@ -25,19 +25,19 @@ from sktvae._encoding.columns import (
     fit_column,
     fit_relations,
     forgotten_values,
+    related_columns,
     rows_that_count,
     with_name,
     without_dropped,
 )
-from sktvae._encoding.decoding import check_encoded, decoded_columns, related_columns
+from sktvae._encoding.decoding import check_encoded, decoded_columns
 from sktvae._encoding.evidence import EvidenceOfSeries
-from sktvae._encoding.key import DropCodec
-from sktvae._encoding.private import ColumnSummaries, check_learnable, fit_privately
+from sktvae._encoding.fitted import FittedTable, described_columns, encoded_names
+from sktvae._encoding.private import ColumnSummaries, FitPrivately
 from sktvae._encoding.relations import Relation
 from sktvae._encoding.routing import (
     MIN_SAMPLES,
     NUMERICAL,
-    PRIVATE_RULES,
     RULES,
     Route,
     Settings,
@@ -47,15 +47,17 @@ from sktvae._encoding.routing import (
     warn_about,
 )
 from sktvae._encoding.suggestions import scan, warnings_about
+from sktvae._encoding.ties import Tie, ties_of
 from sktvae._persistence import VersionedMixin
 from sktvae._random import seeds_of
-from sktvae._table.column import Column
 from sktvae._table.containers import as_frame, missing_cells
 from sktvae._table.schema import TableSchema
 from sktvae._warnings import warn_user
 
+_NO_TIES: Mapping[int, Tie] = {}
 
-class TableEncoder(FitToChunks, VersionedMixin, TransformerMixin, _BaseComposition):
+
+class TableEncoder(FitToChunks, FitPrivately, VersionedMixin, TransformerMixin, _BaseComposition):
     """Encode tables, and decode them, with one codec per column.
 
     The encoded table has one column per head, which holds codes, not one-hot vectors, so that it
@@ -88,6 +90,10 @@ class TableEncoder(FitToChunks, VersionedMixin, TransformerMixin, _BaseCompositi
         and rare values of text that is nearly unique become "infrequent", with a warning. With 1
         there is no such protection, and single rows can be read from the fitted encoder. Whether a
         value is missing is not protected, nor are booleans.
+    ties : bool, default=True
+        Whether to learn in which rows a number or a time equals one of an earlier column exactly
+        (in 1 % of the rows or more) or is a constant plus or minus it (in 10 %), for columns that
+        have a :class:`~sktvae.QuantileCodec` and no relation.
     n_jobs : int, default=None
         The number of codecs that are fitted in parallel.
     random_state : int, RandomState instance or None, default=None
@@ -102,6 +108,9 @@ class TableEncoder(FitToChunks, VersionedMixin, TransformerMixin, _BaseCompositi
         columns, and the reason why it has this codec.
     relations_ : list of relation
         Fitted, in the order in which they are decoded.
+    ties_ : dict of str to list of str
+        What the numbers of a column often equal, such as ``{"paid": ["bill"]}`` or
+        ``{"loss": ["1 - gain"]}``; empty after a private fit.
     heads_ : list of Head
         One per encoded column: `Categorical`, `Gaussian` or `Uniform`.
     suggestions_ : list of relation
@@ -133,6 +142,8 @@ class TableEncoder(FitToChunks, VersionedMixin, TransformerMixin, _BaseCompositi
     smoker  CategoryCodec  default for categories
     """
 
+    _ties: Mapping[int, Tie] = _NO_TIES  # of encoders that were saved before there were any
+
     _parameter_constraints = {
         "codecs": [list, None],
         "relations": [list, None],
@@ -142,6 +153,7 @@ class TableEncoder(FitToChunks, VersionedMixin, TransformerMixin, _BaseCompositi
         ],
         "categorical_features": ["array-like", StrOptions({"from_dtype"})],
         "min_samples": [Interval(Integral, 1, None, closed="left")],
+        "ties": ["boolean"],
         "n_jobs": [Integral, None],
         "random_state": ["random_state"],
     }
@@ -154,6 +166,7 @@ class TableEncoder(FitToChunks, VersionedMixin, TransformerMixin, _BaseCompositi
         numerical: Any = "quantile",
         categorical_features: Any = "from_dtype",
         min_samples: int = MIN_SAMPLES,
+        ties: bool = True,
         n_jobs: int | None = None,
         random_state: Any = None,
     ):
@@ -162,6 +175,7 @@ class TableEncoder(FitToChunks, VersionedMixin, TransformerMixin, _BaseCompositi
         self.numerical = numerical
         self.categorical_features = categorical_features
         self.min_samples = min_samples
+        self.ties = ties
         self.n_jobs = n_jobs
         self.random_state = random_state
 
@@ -324,35 +338,22 @@ class TableEncoder(FitToChunks, VersionedMixin, TransformerMixin, _BaseCompositi
             Unique: an underscore is appended to a name that another column has already.
         """
         check_is_fitted(self)
-        names: dict[str, None] = {}  # an ordered set
-        for label, codec in zip(self.schema_.names, self.codecs_, strict=True):
-            for name in [] if codec is None else codec.get_feature_names_out([label]):
-                while name in names:
-                    name += "_"
-                names[name] = None
-        return np.array(list(names), dtype=object)
+        return np.array([name for own in encoded_names(self.fitted) for name in own], dtype=object)
 
     @property
     def columns_(self) -> pd.DataFrame:
         check_is_fitted(self)
-        names = iter(self.get_feature_names_out())
-        rows = []
-        for column, codec, reason in zip(
-            self.schema_.columns, self.codecs_, self._reasons, strict=True
-        ):
-            heads = [] if codec is None else codec.heads_
-            is_dropped = isinstance(codec, DropCodec)
-            rows.append(
-                {
-                    "kind": column.kind,
-                    "dtype": column.dtype_name,
-                    "codec": "" if codec is None else type(codec).__name__,
-                    "encoded_as": ", ".join(next(names) for _ in heads),
-                    "reason": "dropped: " + reason if is_dropped else reason,
-                }
-            )
-        index = pd.Index(self.schema_.names, name="column", tupleize_cols=False)
-        return pd.DataFrame(rows, index=index)
+        return described_columns(self.fitted, self._reasons)
+
+    @property
+    def ties_(self) -> dict:
+        check_is_fitted(self)
+        names = self.schema_.names
+        return {
+            names[i]: [source.label(names[source.column]) for source in tie.sources]
+            + ([] if tie.near is None else [f"about {names[tie.near]}"])
+            for i, tie in self._ties.items()
+        }
 
     # Used by the rest of the library: always plain arrays, whatever `set_output` says.
 
@@ -387,6 +388,7 @@ class TableEncoder(FitToChunks, VersionedMixin, TransformerMixin, _BaseCompositi
         frame = self.schema_.conform(X, owner)
         frame, weight = rows_that_count(frame, sample_weight)
         plain = PlainColumns(self.schema_, frame, self.relations_)
+        plain.share(self.fitted.tied)
         heads: list[np.ndarray] = []
         clipped = []
         total = np.zeros(len(frame)) if log_density else None
@@ -394,6 +396,7 @@ class TableEncoder(FitToChunks, VersionedMixin, TransformerMixin, _BaseCompositi
             column = plain.learned(i, codec)
             if codec is None:
                 continue
+            heads += self._tie_codes(i, plain)
             encoded = with_name(name, codec.encode, column, log_density)
             if strict and encoded.refused:
                 of = [str(r) for r in self.relations_ if name in r.targets]
@@ -433,37 +436,7 @@ class TableEncoder(FitToChunks, VersionedMixin, TransformerMixin, _BaseCompositi
         self._validate_params()
         if private is None:
             return self._fit(X, sample_weight, encode=True, partial=partial)
-        if sample_weight is not None:
-            raise ValueError("A private fit takes no sample_weight: every row counts once.")
-        frame, schema, routes = self._routed_privately(X)
-        codecs = list(self._seeded(routes))
-        schema, fitted = fit_privately(schema, frame, codecs, private)
-        self._keep(schema, routes, fitted)
-        heads = [head for column in fitted for head in column.heads]
-        return EncodedTable(heads, len(frame), observed=~missing_cells(frame) if partial else None)
-
-    def columns_to_learn(self, X: Any) -> list[tuple[Column, Codec]]:
-        """Return the columns that a private fit learns, and their codecs, which are not fitted.
-
-        They follow from the names and the dtypes of the table, and not from its rows.
-        """
-        _, schema, routes = self._routed_privately(X)
-        codecs = [decision.codec for decision in routes]
-        return [
-            (column, codec)
-            for column, codec in zip(schema.columns, codecs, strict=True)
-            if codec is not None and not isinstance(codec, DropCodec)
-        ]
-
-    def _routed_privately(self, X: Any) -> tuple[pd.DataFrame, TableSchema, list[Route]]:
-        """Return a table, and what follows of it from names and dtypes."""
-        frame, container = as_frame(X)
-        named = self._settings(frame).named
-        dropped = [i for i, (_, codec) in named.items() if isinstance(codec, DropCodec)]
-        schema = TableSchema.learn(frame, container).public(dropped)
-        routes = self._route(frame, schema, [], PRIVATE_RULES)
-        check_learnable(schema, self.relations or [], routes)
-        return frame, schema, routes
+        return self._fit_privately(X, sample_weight, partial, private)
 
     def decode(
         self,
@@ -496,13 +469,17 @@ class TableEncoder(FitToChunks, VersionedMixin, TransformerMixin, _BaseCompositi
         first_row: int = 0,
     ) -> dict[int, pd.Series]:
         """Decode one array per head to columns as the user had them, see `decoded_columns`."""
-        schema, codecs, relations = self.schema_, self.codecs_, self.relations_
-        return decoded_columns(schema, codecs, relations, heads, n_samples, kept, bounds, first_row)
+        return decoded_columns(self.fitted, heads, n_samples, kept, bounds, first_row)
+
+    @property
+    def fitted(self) -> FittedTable:
+        """What `fit` has learned."""
+        return FittedTable(self.schema_, self.codecs_, self.relations_, self._ties)
 
     @property
     def related(self) -> set[int]:
         """The positions of the columns that are part of a relation."""
-        return related_columns(self.schema_, self.relations_)
+        return self.fitted.related
 
     def transform_array(self, X: Any) -> np.ndarray:
         """What `transform` returns, whatever `set_output` says."""
@@ -532,8 +509,13 @@ class TableEncoder(FitToChunks, VersionedMixin, TransformerMixin, _BaseCompositi
         for warning in warnings_about(frame, schema, suggestions):
             warn_user(warning)
         schema = schema.without(forgotten_values(schema, relations, fitted))
-        self._keep(schema, routes, fitted, relations, suggestions)
-        heads = [head for column in fitted for head in column.heads]
+        codecs = [column.codec for column in fitted]
+        ties = ties_of(frame, schema, codecs, relations, weight) if self.ties else {}
+        self._keep(schema, routes, fitted, relations, suggestions, ties)
+        plain.share(self.fitted.tied)
+        heads = []
+        for i, column in enumerate(fitted if encode else []):
+            heads += self._tie_codes(i, plain) + column.heads
         observed = ~missing_cells(frame) if partial else None
         return EncodedTable(heads, len(frame), weight=weight, observed=observed)
 
@@ -544,6 +526,7 @@ class TableEncoder(FitToChunks, VersionedMixin, TransformerMixin, _BaseCompositi
         fitted: list[FittedColumn],
         relations: Sequence[Relation] = (),
         suggestions: Sequence[Relation] = (),
+        ties: Mapping[int, Tie] = _NO_TIES,
     ) -> None:
         """Set the fitted attributes."""
         if schema.feature_names is not None:
@@ -554,7 +537,8 @@ class TableEncoder(FitToChunks, VersionedMixin, TransformerMixin, _BaseCompositi
         self.n_features_in_ = len(schema.columns)
         self.schema_ = without_dropped(schema, self.codecs_)
         self.relations_, self.suggestions_ = list(relations), list(suggestions)
-        self.heads_ = [head for c in self.codecs_ if c is not None for head in c.heads_]
+        self._ties = dict(ties)
+        self.heads_ = self.fitted.heads
         self._reasons = [
             decision.reason + and_forgotten(len(column.forgotten))
             for decision, column in zip(routes, fitted, strict=True)
@@ -579,6 +563,13 @@ class TableEncoder(FitToChunks, VersionedMixin, TransformerMixin, _BaseCompositi
         free = [i for i, r in enumerate(routes) if not r.is_named and i not in related]
         categories = [i for i, r in enumerate(routes) if isinstance(r.codec, CategoryCodec)]
         return scan(schema, frame, free, categories)
+
+    def _tie_codes(self, i: int, plain: PlainColumns) -> list[np.ndarray]:
+        """Return the code of the tie of column i, if it has one."""
+        if i not in self._ties:
+            return []
+        tie = self._ties[i]
+        return [tie.encode([plain.own(k) for k in tie.positions], self.codecs_[i])]
 
     def _seeded(self, routes: list[Route]) -> Iterator[Codec | None]:
         """Yield a clone of each codec, with a seed if it has none."""

@@ -17,6 +17,7 @@ from sktvae._encoding.key import DropCodec, KeyCodec
 from sktvae._encoding.limits import Accepted, Limit
 from sktvae._encoding.relations import Relation
 from sktvae._encoding.seen import accepted_of, check_held, check_not_empty, check_seen, listed
+from sktvae._encoding.ties import Tie
 from sktvae._heads import Categorical, Gaussian
 from sktvae._table.column import Column
 
@@ -30,7 +31,7 @@ class KnownRows:
     heads : list of ndarray of shape (n_rows,)
         Arbitrary, but valid, where the variable is not recorded.
     recorded : bool ndarray of shape (n_rows, n_variables)
-        Whether each variable is known; a variable is a column that is encoded.
+        Whether each variable is known; a variable is a column that is encoded, or a tie.
     kept : dict of int to tuple (mask, plain column)
         What is known of each column, by its position.
     """
@@ -39,15 +40,18 @@ class KnownRows:
     recorded: np.ndarray
     kept: dict[int, tuple[np.ndarray, Any]] = field(default_factory=dict)
 
+    @property
+    def n_rows(self) -> int:
+        return len(self.recorded)
+
 
 def variables_of(encoder: TableEncoder) -> dict[int, int]:
     """Return the first head of each column that is encoded, by the column's position."""
-    first, start = {}, 0
-    for i, codec in enumerate(encoder.codecs_):
-        if codec is not None and codec.heads_:
-            first[i] = start
-            start += len(codec.heads_)
-    return first
+    return {
+        i: place.own.start
+        for i, place in encoder.fitted.places.items()
+        if place.own.stop > place.own.start
+    }
 
 
 def recorded_variables(encoder: TableEncoder, observed: np.ndarray) -> np.ndarray:
@@ -57,14 +61,19 @@ def recorded_variables(encoder: TableEncoder, observed: np.ndarray) -> np.ndarra
     ----------
     encoder : TableEncoder
     observed : bool ndarray of shape (n_rows, n_columns)
-        Which cells are known. What a relation learns is known if all of its columns are.
+        Which cells are known. What a relation or a tie learns is known if all of its columns are.
 
     Returns
     -------
     recorded : bool ndarray of shape (n_rows, n_variables)
     """
-    tied = {at[0]: at for at in (positions(encoder.schema_, r) for r in encoder.relations_)}
-    recorded = [observed[:, tied.get(i, [i])].all(axis=1) for i in variables_of(encoder)]
+    fitted = encoder.fitted
+    related = {at[0]: at for at in (positions(fitted.schema, r) for r in fitted.relations)}
+    recorded = []
+    for i in variables_of(encoder):
+        if i in fitted.ties:
+            recorded.append(observed[:, fitted.ties[i].positions].all(axis=1))
+        recorded.append(observed[:, related.get(i, [i])].all(axis=1))
     return np.stack(recorded, axis=1)
 
 
@@ -111,6 +120,10 @@ def known_rows(
             rows, values = _of_relation(encoder, related[i], plain, observed, frame.index)
         if codec is None or not codec.heads_:
             continue
+        if i in encoder.fitted.ties:
+            tied = _of_tie(encoder.fitted.ties[i], codec, plain, observed)
+            known.heads.append(tied[0])
+            recorded.append(tied[1])
         name = schema.names[i]
         if values is not None and slack is not None:
             own = rows_of(values, rows)
@@ -140,6 +153,17 @@ def _of_relation(
     columns = [rows_of(plain[i], rows) for i in at]
     learned = relation.encode(columns[:n_targets], columns[n_targets:])
     return rows, None if learned is None else spread(learned, rows)
+
+
+def _of_tie(
+    tie: Tie, codec: Any, plain: dict[int, np.ndarray], observed: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the codes of a tie, and in which rows all of its columns are known."""
+    rows = np.asarray(observed[:, tie.positions].all(axis=1))
+    codes = np.zeros(len(rows), dtype=np.int64)
+    if rows.any():
+        codes[rows] = tie.encode([plain[k][rows] for k in tie.positions], codec)
+    return codes, rows
 
 
 def _encode_rows(codec: Codec, plain: Any, rows: np.ndarray) -> list[np.ndarray]:

@@ -10,12 +10,19 @@ import pandas as pd
 
 from sktvae._encoding.category import CategoryCodec
 from sktvae._encoding.codec import Codec
-from sktvae._encoding.columns import FittedColumn, PlainColumns, check_heads, with_name
+from sktvae._encoding.columns import (
+    EncodedTable,
+    FittedColumn,
+    PlainColumns,
+    check_heads,
+    with_name,
+)
 from sktvae._encoding.key import DropCodec, KeyCodec
 from sktvae._encoding.quantile import QuantileCodec
-from sktvae._encoding.routing import Route
+from sktvae._encoding.routing import PRIVATE_RULES, Route
 from sktvae._encoding.summary import ColumnSummary
 from sktvae._table.column import Column
+from sktvae._table.containers import as_frame, missing_cells
 from sktvae._table.schema import TableSchema
 
 
@@ -49,6 +56,48 @@ def check_learnable(schema: TableSchema, relations: list, routes: list[Route]) -
                 f"Column {column.name!r} has a KeyCodec, which learns from single rows. For a "
                 f"private fit drop the column: TableEncoder([('keys', 'drop', [{column.name!r}])])."
             )
+
+
+class FitPrivately:
+    """What `TableEncoder` learns from private summaries of a table: a mixin."""
+
+    def columns_to_learn(self, X: Any) -> list[tuple[Column, Codec]]:
+        """Return the columns that a private fit learns, and their codecs, which are not fitted.
+
+        They follow from the names and the dtypes of the table, and not from its rows.
+        """
+        _, schema, routes = self._routed_privately(X)
+        codecs = [decision.codec for decision in routes]
+        return [
+            (column, codec)
+            for column, codec in zip(schema.columns, codecs, strict=True)
+            if codec is not None and not isinstance(codec, DropCodec)
+        ]
+
+    def _routed_privately(self, X: Any) -> tuple[pd.DataFrame, TableSchema, list[Route]]:
+        """Return a table, and what follows of it from names and dtypes."""
+        encoder: Any = self
+        frame, container = as_frame(X)
+        named = encoder._settings(frame).named
+        dropped = [i for i, (_, codec) in named.items() if isinstance(codec, DropCodec)]
+        schema = TableSchema.learn(frame, container).public(dropped)
+        routes = encoder._route(frame, schema, [], PRIVATE_RULES)
+        check_learnable(schema, encoder.relations or [], routes)
+        return frame, schema, routes
+
+    def _fit_privately(
+        self, X: Any, sample_weight: Any, partial: bool, private: ColumnSummaries
+    ) -> EncodedTable:
+        """Fit to private summaries, and encode."""
+        encoder: Any = self
+        if sample_weight is not None:
+            raise ValueError("A private fit takes no sample_weight: every row counts once.")
+        frame, schema, routes = self._routed_privately(X)
+        codecs = list(encoder._seeded(routes))
+        schema, fitted = fit_privately(schema, frame, codecs, private)
+        encoder._keep(schema, routes, fitted)
+        heads = [head for column in fitted for head in column.heads]
+        return EncodedTable(heads, len(frame), observed=~missing_cells(frame) if partial else None)
 
 
 def fit_privately(

@@ -170,6 +170,34 @@ class QuantileCodec(NumberCodec):
         first = np.searchsorted(self.bins_, self.bins_, side="left")
         return share, until - share - (until - share)[first]
 
+    @property
+    def is_exact(self) -> bool:
+        """Whether each code is a single number."""
+        return not self._has_position
+
+    def cdf(self, x: np.ndarray) -> np.ndarray:
+        """Return the share of the rows below each number, in [0, 1]; NaN if it is missing."""
+        present = ~np.isnan(x)
+        inside = np.clip(np.where(present, x, self._filler), self._low, self._high)
+        cell = self._cells.find(inside)
+        mass, until = self._mass_of_bins()
+        bins = self.bins_[cell]
+        share = until[bins] + self._position(inside, cell) * mass[bins]
+        return np.where(present, share, np.nan)
+
+    def quantile(self, share: np.ndarray) -> np.ndarray:
+        """Return the numbers below which there are shares of the rows; the inverse of `cdf`."""
+        mass, until = self._mass_of_bins()
+        bins = np.searchsorted(until, share, side="right") - 1
+        bins = np.clip(np.where(np.isnan(share), 0, bins), 0, len(mass) - 1)
+        position = np.clip((share - until[bins]) / mass[bins], 0, 1)
+        return np.where(np.isnan(share), np.nan, self._numbers_in(bins, position))
+
+    def _mass_of_bins(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return the share of each bin in all rows, and that of the bins before it."""
+        mass = np.bincount(self.bins_, self.mass_) / self.mass_.sum()
+        return mass, np.cumsum(mass) - mass
+
     # Encoding
 
     def _encode(self, column: np.ndarray, log_density: bool) -> EncodedColumn:
@@ -380,14 +408,17 @@ class QuantileCodec(NumberCodec):
         position = heads[-1].astype(float) if self._has_position else 0.5
         bins = self.bins_of(heads)
         absent = bins < 0
-        bins = np.where(absent, 0, bins)
+        return np.where(absent, np.nan, self._numbers_in(np.where(absent, 0, bins), position))
+
+    def _numbers_in(self, bins: np.ndarray, position: np.ndarray | float) -> np.ndarray:
+        """Return the numbers at places in [0, 1] of bins, by mass."""
         share, before = self.shares()
         cell = np.searchsorted(self.bins_ + before, bins + position, side="right") - 1
         first = np.searchsorted(self.bins_, bins, side="left")
         last = np.searchsorted(self.bins_, bins, side="right") - 1
         cell = np.clip(cell, first, last)
         within = np.clip((position - before[cell]) / share[cell], 0, 1)
-        return np.where(absent, np.nan, self.numbers_at(cell, within))
+        return self.numbers_at(cell, within)
 
     def numbers_at(self, cell: np.ndarray, within: np.ndarray) -> np.ndarray:
         """Return the numbers at places in [0, 1] of cells, on the column's grid, if it has one."""

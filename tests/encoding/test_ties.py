@@ -1,0 +1,333 @@
+"""Numbers that equal those of other columns, exactly."""
+
+import joblib
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.base import clone
+
+from sktvae import (
+    XU2019,
+    LessEqual,
+    ModeCodec,
+    QuantileCodec,
+    TableEncoder,
+    TVAEImputer,
+)
+from tests.conftest import small
+
+N = 2000
+
+
+def amounts(rng, n=N):
+    return np.round(rng.lognormal(5, 1, n), 2)
+
+
+def paid(n=N, seed=0):
+    """Bills, of which 30 % are paid in full and 10 % not at all."""
+    rng = np.random.default_rng(seed)
+    bill = amounts(rng, n)
+    part = np.round(bill * rng.uniform(0.05, 0.95, n), 2)
+    how = rng.choice(3, n, p=[0.3, 0.1, 0.6])
+    payment = np.select([how == 0, how == 1], [bill, 0.0], part)
+    return pd.DataFrame({"bill": bill, "city": rng.choice(["Oslo", "Rome"], n), "payment": payment})
+
+
+def share_equal(table, one="bill", other="payment"):
+    return float((table[one] == table[other]).mean())
+
+
+@pytest.fixture(scope="module")
+def table():
+    return paid()
+
+
+@pytest.fixture(scope="module")
+def encoder(table):
+    return TableEncoder(random_state=0).fit(table)
+
+
+@pytest.fixture(scope="module")
+def model(table):
+    return small(epochs=25, decompress_dims=(64,), conditional=True).fit(table)
+
+
+def inside(encoder, table):
+    """The rows in which no number is beyond the ends that its codec keeps."""
+    ends = {name: encoder.codecs_[i].ends for i, name in enumerate(table) if name != "city"}
+    return np.logical_and.reduce([table[name].between(*both) for name, both in ends.items()])
+
+
+# Which columns are tied
+
+
+def test_a_column_that_often_equals_an_earlier_one_is_tied_to_it(encoder):
+    assert encoder.ties_ == {"payment": ["bill"]}
+    assert encoder.columns_.loc["payment", "encoded_as"].startswith("payment__equals, payment")
+    assert len(encoder.get_feature_names_out()) == len(encoder.heads_)
+
+
+def test_several_columns_that_one_is_equal_to(table):
+    rng = np.random.default_rng(1)
+    which = rng.integers(0, 3, N)
+    first, second = amounts(rng), amounts(rng)
+    third = np.select([which == 0, which == 1], [first, second], amounts(rng))
+    X = pd.DataFrame({"first": first, "second": second, "third": third})
+    encoder = TableEncoder().fit(X)
+    assert set(encoder.ties_["third"]) == {"first", "second"} and len(encoder.ties_) == 1
+    Y = encoder.inverse_transform(encoder.transform(X))
+    for other in ("first", "second"):
+        same = (Y["third"] == Y[other]) == (X["third"] == X[other])
+        assert same[X["third"].between(*encoder.codecs_[2].ends)].mean() > 0.999
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda X: X.assign(payment=np.random.default_rng(2).permutation(X["payment"])),
+        lambda X: X.assign(payment=X["bill"] * np.random.default_rng(2).uniform(0.2, 5, N)),
+        # Codes of so few values tell whether they are equal.
+        lambda X: X.assign(bill=X["bill"].rank() // 200, payment=X["payment"].rank() // 200),
+        lambda X: X.assign(bill=X["bill"].astype(str)),
+        lambda X: X.iloc[:40],  # too few rows are tied
+        lambda X: X.assign(payment=X["payment"].where(X.index % 40 > 0, X["bill"] + 0.01)).query(
+            "index % 40 == 0 or payment != bill"
+        ),
+    ],
+    ids=["independent", "correlated", "few values", "text", "few rows", "none"],
+)
+def test_other_columns_are_not_tied(table, change):
+    assert TableEncoder(min_samples=1).fit(change(table)).ties_ == {}
+
+
+def test_ties_are_left_out_on_request_and_where_a_column_is_encoded_otherwise(table):
+    assert TableEncoder(ties=False).fit(table).ties_ == {}
+    assert TableEncoder(relations=[LessEqual("payment", "bill")]).fit(table).ties_ == {}
+    assert TableEncoder([("modes", ModeCodec(), ["bill"])]).fit(table).ties_ == {}
+    assert TableEncoder([("drop", "drop", ["bill"])]).fit(table).ties_ == {}
+    assert small(**(XU2019 | {"epochs": 1})).fit(table).encoder_.ties_ == {}
+
+
+def shifted(rng, shift, sign):
+    """A column that follows from another in a half of the rows."""
+    x, other = np.round(rng.random(N), 4), np.round(rng.random(N), 4)
+    y = np.where(rng.random(N) < 0.5, np.round(shift + sign * x, 4), other)
+    return pd.DataFrame({"x": x, "y": y})
+
+
+@pytest.mark.parametrize(
+    ("shift", "sign", "label"),
+    [(1.0, -1, "1 - x"), (0.0, -1, "-x"), (0.25, 1, "x + 0.25"), (-2.0, 1, "x - 2")],
+)
+def test_numbers_that_follow_by_a_shift_or_as_a_difference(shift, sign, label):
+    X = shifted(np.random.default_rng(0), shift, sign)
+    encoder = TableEncoder().fit(X)
+    assert encoder.ties_ == {"y": [label]}
+    decoded = encoder.inverse_transform(encoder.transform(X))
+    follows = lambda T: np.abs(T["y"] - (shift + sign * T["x"])) < 1e-6
+    inner = X["y"].between(*encoder.codecs_[1].ends)
+    assert (follows(decoded) == follows(X))[inner].mean() > 0.999
+
+
+def test_an_absolute_value_has_two_sources():
+    x = np.round(np.random.default_rng(0).normal(0, 1, N), 3)
+    encoder = TableEncoder().fit(pd.DataFrame({"x": x, "size": np.abs(x)}))
+    assert sorted(encoder.ties_["size"]) == ["-x", "x"]
+
+
+@pytest.fixture(scope="module")
+def close():
+    """Two readings of one thing: in half of the rows they differ by 0.1 % or less."""
+    rng = np.random.default_rng(0)
+    first = np.round(rng.lognormal(8, 1, N), 3)
+    near = first * (1 + rng.uniform(-0.001, 0.001, N))
+    return pd.DataFrame(
+        {"first": first, "second": np.where(rng.random(N) < 0.5, near, amounts(rng) * 20).round(3)}
+    )
+
+
+def share_close(table):
+    return float((np.abs(table["second"] / table["first"] - 1) < 0.003).mean())
+
+
+def test_a_column_that_is_often_near_another_is_tied_to_it(close):
+    encoder = TableEncoder().fit(close)
+    assert encoder.ties_ == {"second": ["about first"]}
+    without = TableEncoder(ties=False).fit(close)
+    decoded, as_before = (e.inverse_transform(e.transform(close)) for e in (encoder, without))
+    pd.testing.assert_frame_equal(decoded, as_before)  # what is near enough stays as it is
+
+
+def test_samples_are_as_often_near_as_the_table(close):
+    large = {"epochs": 30, "decompress_dims": (64,)}
+    tied = small(**large).fit(close).sample(4000, random_state=0)
+    without = small(**large, encoder=TableEncoder(ties=False)).fit(close)
+    assert abs(share_close(tied) - share_close(close)) < 0.07
+    assert share_close(without.sample(4000, random_state=0)) < 0.3
+
+
+def test_a_value_that_both_columns_often_have_is_no_tie():
+    rng = np.random.default_rng(0)
+    is_none = rng.random(N) < 0.04
+    X = pd.DataFrame({name: np.where(is_none, 0.0, amounts(rng)) for name in ("one", "other")})
+    assert TableEncoder().fit(X).ties_ == {}
+
+
+def test_equal_times_are_tied_if_they_are_of_one_unit():
+    rng = np.random.default_rng(0)
+    start = pd.Timestamp("2020-01-01") + pd.to_timedelta(rng.integers(0, 10**8, N), "s")
+    later = start + pd.to_timedelta(rng.integers(0, 5 * 10**7, N) * rng.integers(0, 2, N), "s")
+    X = pd.DataFrame({"asked": start, "answered": later})
+    assert TableEncoder().fit(X).ties_ == {"answered": ["asked"]}
+    assert TableEncoder().fit(X.assign(asked=X["asked"].astype("int64"))).ties_ == {}
+    in_zone = X.assign(asked=X["asked"].dt.tz_localize("UTC"))
+    assert TableEncoder().fit(in_zone).ties_ == {}
+
+
+def test_rows_count_by_their_weight(table):
+    is_equal = (table["bill"] == table["payment"]).to_numpy()
+    assert TableEncoder().fit(table, sample_weight=np.where(is_equal, 0, 1)).ties_ == {}
+    light = np.where(is_equal, 0.02, 1)
+    assert TableEncoder().fit(table, sample_weight=light).ties_ == {}
+
+
+def test_names_of_encoded_columns_stay_unique(table):
+    X = table.assign(payment__equals=table["city"])
+    names = TableEncoder().fit(X).get_feature_names_out()
+    assert len(set(names)) == len(names)
+
+
+def test_pieces_of_a_table_have_its_ties(table, encoder):
+    pieces = [table.iloc[:700], table.iloc[700:701], table.iloc[701:]]
+    whole = [table.assign(bill=np.floor(table["bill"])), table]  # integers, then numbers
+    assert TableEncoder(random_state=0).fit(pieces).ties_ == encoder.ties_
+    at_once = TableEncoder().fit(pd.concat(whole, ignore_index=True))
+    assert TableEncoder().fit(whole).ties_ == at_once.ties_
+    Z = TableEncoder(random_state=0).fit(pieces).transform(table)
+    np.testing.assert_array_equal(Z, encoder.transform(table))
+
+
+def test_of_a_long_table_the_same_rows_are_looked_at_in_memory_and_in_pieces():
+    X = paid(40_000)
+    X.loc[X.index[1::2], "payment"] *= 0.5  # a half of the equal ones
+    whole, pieces = TableEncoder().fit(X), TableEncoder().fit([X.iloc[:9000], X.iloc[9000:]])
+    assert whole.ties_ == pieces.ties_ == {"payment": ["bill"]}
+
+
+# Encoding and decoding
+
+
+def test_encoding_and_decoding_keeps_which_cells_are_equal(table, encoder):
+    decoded = encoder.inverse_transform(encoder.transform(table))
+    was, now = table["bill"] == table["payment"], decoded["bill"] == decoded["payment"]
+    rows = inside(encoder, table)
+    assert rows.mean() > 0.99
+    pd.testing.assert_series_equal(was[rows], now[rows])
+
+
+def test_a_number_is_copied_only_if_the_drawn_one_is_near(table, encoder):
+    Z = encoder.transform(table)
+    names = list(encoder.get_feature_names_out())
+    far = Z.copy()
+    far[:, names.index("payment__equals")] = 1
+    decoded, as_drawn = encoder.inverse_transform(far), Z.copy()
+    as_drawn[:, names.index("payment__equals")] = 0
+    drawn = encoder.inverse_transform(as_drawn)
+    copied = decoded["payment"] != drawn["payment"]
+    assert (decoded.loc[copied, "payment"] == decoded.loc[copied, "bill"]).all()
+    rank = lambda x: np.searchsorted(np.sort(table["payment"]), x) / N
+    distance = np.abs(rank(drawn["payment"]) - rank(drawn["bill"]))
+    apart = drawn["payment"] != drawn["bill"]
+    apart &= drawn["bill"].between(*encoder.codecs_[2].ends)
+    assert copied[apart & (distance < 0.05)].mean() > 0.98
+    assert (distance > 0.2).any() and not copied[distance > 0.2].any()
+
+
+def test_missing_numbers_are_equal_to_none():
+    X = paid()
+    X.loc[::7, "bill"] = np.nan
+    X.loc[::5, "payment"] = np.nan
+    encoder = TableEncoder().fit(X)
+    assert encoder.ties_ == {"payment": ["bill"]}
+    decoded = encoder.inverse_transform(encoder.transform(X))
+    pd.testing.assert_frame_equal(decoded.isna(), X.isna())
+    was, now = X["bill"] == X["payment"], decoded["bill"] == decoded["payment"]
+    rows = inside(encoder, X)
+    pd.testing.assert_series_equal(was[rows], now[rows])
+
+
+def test_copies_stay_in_the_range_and_on_the_grid_of_their_column():
+    rng = np.random.default_rng(0)
+    bill = np.round(rng.uniform(0, 1000, N), 2)
+    payment = np.where(rng.random(N) < 0.5, np.floor(bill), rng.integers(0, 1000, N))
+    bill = np.where(rng.random(N) < 0.5, payment, bill)
+    X = pd.DataFrame({"bill": bill, "payment": payment.astype(int)})
+    X.loc[X["bill"] > 900, "bill"] *= 10
+    encoder = TableEncoder().fit(X)
+    assert encoder.ties_["payment"][0] == "bill"
+    Z = encoder.transform(X)
+    Z[:, list(encoder.get_feature_names_out()).index("payment__equals")] = 1
+    decoded = encoder.inverse_transform(Z)
+    assert decoded["payment"].dtype == X["payment"].dtype and decoded["payment"].max() < 1000
+
+
+# With networks
+
+
+def test_samples_are_equal_as_often_as_the_table(table, model):
+    sample = model.sample(4000, random_state=1)
+    assert abs(share_equal(sample) - share_equal(table)) < 0.05
+    without = small(epochs=25, decompress_dims=(64,), encoder=TableEncoder(ties=False)).fit(table)
+    assert share_equal(without.sample(4000, random_state=1)) < 0.05
+
+
+def test_conditions_hold_and_the_other_column_is_equal_as_often(table, model):
+    for name, other in (("bill", "payment"), ("payment", "bill")):
+        value = 146.04
+        rows = model.sample(2000, conditions={name: value}, random_state=0)
+        assert (rows[name] == value).all()
+        near = table[name].between(value * 0.8, value * 1.25)
+        assert abs(share_equal(rows) - share_equal(table[near])) < 0.1, other
+
+
+def test_ranges_hold_in_copies(model):
+    limits = {"bill": pd.Interval(100, 150), "payment": pd.Interval(120, 160)}
+    rows = model.sample(1000, conditions=limits, random_state=0)
+    assert rows["bill"].between(100, 150).all() and rows["payment"].between(120, 160).all()
+    assert share_equal(rows) > 0.05
+
+
+@pytest.mark.parametrize("hidden", ["bill", "payment"])
+def test_imputed_cells_are_equal_as_often_and_the_others_stay(table, model, hidden):
+    holes = table.assign(**{hidden: table[hidden].where(table.index % 2 > 0)})
+    filled = model.impute(holes, random_state=0)
+    known = holes.notna()
+    pd.testing.assert_frame_equal(filled.where(known), holes.where(known))
+    was, now = share_equal(table.iloc[::2]), share_equal(filled.iloc[::2])
+    assert abs(was - now) < 0.12
+    mean = model.impute(holes, strategy="mean")
+    assert mean.notna().all(axis=None)
+
+
+def test_an_imputer_learns_ties_from_the_rows_in_which_both_are_known(table):
+    holes = table.assign(payment=table["payment"].where(table.index % 3 > 0))
+    imputer = TVAEImputer(small(epochs=25), random_state=0).fit(holes)
+    assert imputer.encoder_.ties_ == {"payment": ["bill"]}
+    filled = imputer.transform(holes)
+    assert abs(share_equal(filled.iloc[::3]) - share_equal(table.iloc[::3])) < 0.12
+
+
+def test_scores_and_probabilities_are_finite_and_saved_models_draw_the_same(table, model, tmp_path):
+    assert np.isfinite(model.score_samples(table)).all()
+    proba = model.conditional_proba(table.head(50), "payment")
+    np.testing.assert_allclose(proba.sum(axis=1), 1)
+    joblib.dump(model, tmp_path / "model.joblib")
+    loaded = joblib.load(tmp_path / "model.joblib")
+    pd.testing.assert_frame_equal(
+        loaded.sample(200, random_state=0), model.sample(200, random_state=0)
+    )
+
+
+def test_clones_keep_the_parameter():
+    encoder = TableEncoder([("q", QuantileCodec(), ["a"])], ties=False)
+    assert clone(encoder).get_params()["ties"] is False
