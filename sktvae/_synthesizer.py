@@ -125,8 +125,8 @@ class TVAESynthesizer(
         100 steps without one: an epoch of a small table is only a few steps.
     tol : float, default=4e-3
         The validation loss must be lower by this, in nats per row, to count as an improvement. In
-        a table so long that an epoch has several checks, by this for every 64 steps between two
-        checks, or for every 32,768 rows if these are more.
+        a table so long that an epoch has several checks, by as many times this, but at most once
+        for every 64 steps between two checks, or for every 32,768 rows if these are more.
     privacy : DifferentialPrivacy, default=None
         The promise of differential privacy that the whole fit is to keep, see
         :class:`~sktvae.DifferentialPrivacy`; None for no promise. All other parameters then say

@@ -155,7 +155,7 @@ class FitToChunks:
         if encoder.ties:
             codecs = [column.codec for column in fitted]
             numbers = {i: samples[i].values for i in can_be_tied(schema, codecs, relations)}
-            ties = find_ties(schema, codecs, numbers)
+            ties = find_ties(schema, codecs, numbers, encoder.min_samples)
         schema = _only_kept(schema, summaries, fitted, relations)
         encoder._keep(schema, routes, fitted, relations, ties=ties)
 

@@ -92,8 +92,9 @@ class TableEncoder(FitToChunks, FitPrivately, VersionedMixin, TransformerMixin, 
         value is missing is not protected, nor are booleans.
     ties : bool, default=True
         Whether to learn in which rows a number or a time equals one of an earlier column exactly
-        (in 1 % of the rows or more) or is a constant plus or minus it (in 10 %), for columns that
-        have a :class:`~sktvae.QuantileCodec` and no relation.
+        (in 1 % of the rows or more), is a constant plus or minus it (in 10 %), or is so near it
+        that hardly a row is in between (in 5 %). This is for columns that have a
+        :class:`~sktvae.QuantileCodec` and no relation, and rests on 20 rows, or `min_samples`.
     n_jobs : int, default=None
         The number of codecs that are fitted in parallel.
     random_state : int, RandomState instance or None, default=None
@@ -110,7 +111,8 @@ class TableEncoder(FitToChunks, FitPrivately, VersionedMixin, TransformerMixin, 
         Fitted, in the order in which they are decoded.
     ties_ : dict of str to list of str
         What the numbers of a column often equal, such as ``{"paid": ["bill"]}`` or
-        ``{"loss": ["1 - gain"]}``; empty after a private fit.
+        ``{"loss": ["1 - gain"]}``, or are near, ``{"read": ["about written"]}``; empty after a
+        private fit.
     heads_ : list of Head
         One per encoded column: `Categorical`, `Gaussian` or `Uniform`.
     suggestions_ : list of relation
@@ -510,7 +512,9 @@ class TableEncoder(FitToChunks, FitPrivately, VersionedMixin, TransformerMixin, 
             warn_user(warning)
         schema = schema.without(forgotten_values(schema, relations, fitted))
         codecs = [column.codec for column in fitted]
-        ties = ties_of(frame, schema, codecs, relations, weight) if self.ties else {}
+        ties: dict[int, Tie] = {}
+        if self.ties:
+            ties = ties_of(frame, schema, codecs, relations, self.min_samples, weight)
         self._keep(schema, routes, fitted, relations, suggestions, ties)
         plain.share(self.fitted.tied)
         heads = []

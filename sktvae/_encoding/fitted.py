@@ -90,7 +90,7 @@ def encoded_names(fitted: FittedTable) -> list[list[str]]:
     taken: set[str] = set()
     names: list[list[str]] = []
     for i, (label, codec) in enumerate(zip(fitted.schema.names, fitted.codecs, strict=True)):
-        own = [f"{label}__equals"] if i in fitted.ties else []
+        own = [f"{label}__tie"] if i in fitted.ties else []
         own += [] if codec is None else list(codec.get_feature_names_out([label]))
         for k in range(len(own)):
             while own[k] in taken:

@@ -165,6 +165,7 @@ def ties_of(
     schema: TableSchema,
     codecs: Sequence[Any],
     relations: Sequence[Relation],
+    min_samples: int,
     weight: np.ndarray | None,
 ) -> dict[int, Tie]:
     """Return the ties of a table in memory, see `find_ties`."""
@@ -175,7 +176,7 @@ def ties_of(
         i: schema.columns[i].read(frame.iloc[rows, i])
         for i in can_be_tied(schema, codecs, relations)
     }
-    return find_ties(schema, codecs, numbers, None if weight is None else weight[rows])
+    return find_ties(schema, codecs, numbers, min_samples, None if weight is None else weight[rows])
 
 
 def can_be_tied(
@@ -200,6 +201,7 @@ def find_ties(
     schema: TableSchema,
     codecs: Sequence[Any],
     numbers: Mapping[int, np.ndarray],
+    min_samples: int,
     weight: np.ndarray | None = None,
 ) -> dict[int, Tie]:
     """Return ties, by the position of the tied column.
@@ -210,7 +212,9 @@ def find_ties(
     codecs : list of codec or None
         Fitted, one per column.
     numbers : dict of int to ndarray of shape (n_sampled,)
-        The plain columns that can be tied, in the same rows.
+        The plain columns that can be tied, in the same rows, none of which has weight 0.
+    min_samples : int
+        The fewest rows that a tie may rest on; it is 20 at least.
     weight : ndarray of shape (n_sampled,), default=None
         How many rows each of them counts for.
     """
@@ -222,6 +226,7 @@ def find_ties(
     weight = np.ones(n_rows) if weight is None else weight
     n_pairs = max(_FEWEST_PAIRS, int(share_of_limits(len(schema.columns)) * _N_PAIRS))
     pairs = np.random.default_rng(0).integers(0, n_rows, (2, n_pairs))
+    fewest = max(_FEWEST_ROWS, min_samples)
     ties = {}
     for k in range(1, len(at)):
         own, others = table[:, k], table[:, :k]
@@ -233,14 +238,15 @@ def find_ties(
         shifts = _shifts(own, others, pairs, tolerance)
         candidates += [s for s in shifts if is_alike[s.column] and column.kind == "number"]
         mass = _mass_of_rare(own, weight)
-        chosen = _best(own, others, candidates, mass, weight)
+        chosen = _best(own, others, candidates, mass, weight, fewest)
         for source in chosen:
             mass[source.holds(own, others[:, source.column])] = 0.0
-        near = _nearest(own, others[:, is_alike], codecs[at[k]], mass, weight.sum())
+        alike = others if is_alike.all() else others[:, is_alike]
+        near = _nearest(own, alike, codecs[at[k]], mass, _LEAST_CLOSE * weight.sum(), fewest)
         if chosen or near is not None:
             sources = tuple(replace(source, column=at[source.column]) for source in chosen)
-            alike = np.flatnonzero(is_alike)
-            ties[at[k]] = Tie(at[k], sources, None if near is None else at[alike[near]])
+            position = None if near is None else at[np.flatnonzero(is_alike)[near]]
+            ties[at[k]] = Tie(at[k], sources, position)
     return ties
 
 
@@ -260,6 +266,7 @@ def _best(
     candidates: list[Source],
     mass: np.ndarray,
     weight: np.ndarray,
+    fewest: int,
 ) -> list[Source]:
     """Return the sources from which numbers follow most often, each in rows that are left.
 
@@ -270,11 +277,11 @@ def _best(
     values, which = np.unique(own, return_inverse=True)
     holds = np.stack([s.holds(own, others[:, s.column]) for s in candidates], axis=1)
     least = np.where([s.is_equal for s in candidates], _LEAST_SHARE, _LEAST_SHARE_OF_SHIFTS)
-    least = np.maximum(least * weight.sum(), _FEWEST_ROWS)
+    least = least * weight.sum()
     chosen: list[Source] = []
     while len(chosen) < _MOST_SOURCES:
         n_tied = mass @ holds
-        n_tied[n_tied < least] = 0.0
+        n_tied[(n_tied < least) | ((mass > 0) @ holds.astype(float) < fewest)] = 0.0
         best = int(np.argmax(n_tied))
         if not n_tied[best]:
             break
@@ -288,7 +295,12 @@ def _best(
 
 
 def _nearest(
-    own: np.ndarray, others: np.ndarray, codec: QuantileCodec, mass: np.ndarray, n_rows: float
+    own: np.ndarray,
+    others: np.ndarray,
+    codec: QuantileCodec,
+    mass: np.ndarray,
+    least: float,
+    fewest: int,
 ) -> int | None:
     """Return which other column has nearly the same number most often, if this is often."""
     rows = np.flatnonzero(mass)
@@ -299,16 +311,15 @@ def _nearest(
     ranks = np.sort(own[rows])
     at, to = own[some].reshape(-1, 1), others[some]
     distance = np.abs(np.searchsorted(ranks, to) - np.searchsorted(ranks, at)) / len(ranks)
-    is_close = ((distance <= 2 * _CLOSE) & (to != at)).mean(axis=0)
+    share_close = ((distance <= 2 * _CLOSE) & (to != at)).mean(axis=0)
     shuffled = np.random.default_rng(0).permutation(rows)
     found, most = None, 0.0
-    for j in np.argsort(-is_close, kind="stable")[:_N_SCREENED]:
-        n_close, n_by_chance = (
-            float(mass[rows] @ _is_close(codec, own[rows], others[which, j]))
-            for which in (rows, shuffled)
-        )
-        least = max(_LEAST_CLOSE * n_rows, _FEWEST_ROWS, _LEAST_LIFT * n_by_chance)
-        if n_close >= max(least, most):
+    for j in np.argsort(-share_close, kind="stable")[:_N_SCREENED]:
+        is_close = _is_close(codec, own[rows], others[rows, j])
+        by_chance = _is_close(codec, own[rows], others[shuffled, j])
+        n_close = float(mass[rows] @ is_close)
+        enough = max(least, _LEAST_LIFT * float(mass[rows] @ by_chance), most)
+        if n_close >= enough and is_close.sum() >= fewest:
             found, most = int(j), n_close
     return found
 
@@ -329,6 +340,8 @@ def _shifts(
     one, other = pairs
     step = own[one] - own[other]
     one, other, step = (values[np.abs(step) > tolerance] for values in (one, other, step))
+    if not len(step):
+        return []
     steps = others[one] - others[other]
     found = []
     for sign in (1, -1):
@@ -378,8 +391,8 @@ def resolve(
 ) -> None:
     """Let decoded numbers follow from others where ties say so.
 
-    If the tied number is known, the other one follows from it. A number is never replaced by one so
-    far from it that it would not fit the other columns.
+    A number is never replaced by one so far from it that it would not fit the other columns. What a
+    known or a bounded number follows from is computed from it, and then all others.
 
     Parameters
     ----------
@@ -392,38 +405,89 @@ def resolve(
     kept, bounds : dict
         See `decoded_columns`.
     """
+    known = {i: kept[i][0] if i in kept else np.zeros(len(plain[i]), dtype=bool) for i in plain}
+    fixed = {i: rows.copy() for i, rows in known.items()}
+    for i in fixed.keys() & bounds.keys():
+        fixed[i] |= (bounds[i][0] > -np.inf) | (bounds[i][1] < np.inf)
+    numbers = _Numbers(codecs, plain, bounds)
+    for i, tie in reversed(list(ties.items())):
+        for source, rows in _rows_of_sources(tie, codes[i]):
+            rows = rows[fixed[i][rows] & ~fixed[source.column][rows]]
+            wanted = source.backwards(plain[i][rows])
+            numbers.write(source.column, wanted, source.tolerance, rows)
+            fixed[source.column][rows] = True
+        if tie.near is not None:
+            rows = np.flatnonzero(fixed[i] & ~fixed[tie.near])
+            rows = numbers.bring_near(tie, codes[i], places[i], rows, backwards=True)
+            fixed[tie.near][rows] = True
+    for i, tie in ties.items():
+        for source, rows in _rows_of_sources(tie, codes[i]):
+            rows = rows[~known[i][rows]]
+            wanted = source.forwards(plain[source.column][rows])
+            numbers.write(i, wanted, source.tolerance, rows)
+        if tie.near is not None:
+            numbers.bring_near(tie, codes[i], places[i], np.flatnonzero(~known[i]))
 
-    def write(to: int, wanted: np.ndarray, tolerance: float, rows: np.ndarray) -> None:
-        drawn, codec = plain[to][rows], codecs[to]
+
+def _rows_of_sources(tie: Tie, codes: np.ndarray) -> list[tuple[Source, np.ndarray]]:
+    """Return each source of a tie, and the rows that have its code."""
+    return [(source, np.flatnonzero(codes == k + 1)) for k, source in enumerate(tie.sources)]
+
+
+@dataclass
+class _Numbers:
+    """Decoded columns in which numbers are replaced by those that follow from others."""
+
+    codecs: Sequence[Any]
+    plain: dict[int, np.ndarray]
+    bounds: Mapping[int, tuple[np.ndarray, np.ndarray]]
+
+    def write(self, to: int, wanted: np.ndarray, tolerance: float, rows: np.ndarray) -> None:
+        """Write numbers into some rows of a column, where the column and its bounds allow it."""
+        codec, drawn = self.codecs[to], self.plain[to][rows]
         on_grid = codec.rounded(wanted)
         low, high = codec.ends
         can_be = (low <= on_grid) & (on_grid <= high) & (np.abs(on_grid - wanted) <= tolerance)
-        if to in bounds:
-            can_be &= (bounds[to][0][rows] <= on_grid) & (on_grid <= bounds[to][1][rows])
+        if to in self.bounds:
+            low, high = (ends[rows] for ends in self.bounds[to])
+            can_be &= (low <= on_grid) & (on_grid <= high)
         can_be &= np.abs(codec.cdf(on_grid) - codec.cdf(drawn)) <= _NEAR
-        plain[to][rows[can_be]] = on_grid[can_be]
+        self.plain[to][rows[can_be]] = on_grid[can_be]
 
-    is_known = lambda i: kept[i][0] if i in kept else np.zeros(len(plain[i]), dtype=bool)
-    for i, tie in ties.items():
-        for k, source in enumerate(tie.sources):
-            tied, start = codes[i] == k + 1, source.column
-            rows = np.flatnonzero(tied & ~is_known(i))
-            write(i, source.forwards(plain[start][rows]), source.tolerance, rows)
-            rows = np.flatnonzero(tied & is_known(i) & ~is_known(start))
-            write(start, source.backwards(plain[i][rows]), source.tolerance, rows)
-        if tie.near is None:
-            continue
-        # A number is left alone if it is as near as the code says.
-        interval = codes[i].astype(int) - len(tie.sources) - 1
-        rows = np.flatnonzero(interval >= 0)
+    def bring_near(
+        self,
+        tie: Tie,
+        codes: np.ndarray,
+        places: np.ndarray,
+        rows: np.ndarray,
+        backwards: bool = False,
+    ) -> np.ndarray:
+        """Bring a number as near to another as its code says, if it is not already.
+
+        Parameters
+        ----------
+        tie : Tie
+        codes, places : ndarray of shape (n_samples,)
+            See `resolve`.
+        rows : int ndarray
+            Those in which this may be done.
+        backwards : bool, default=False
+            Whether the other number is replaced.
+
+        Returns
+        -------
+        rows : int ndarray
+            Those of the rows that have the code of an interval.
+        """
+        assert tie.near is not None
+        interval = codes.astype(int) - len(tie.sources) - 1
+        rows = rows[interval[rows] >= 0]
         low, high = _INTERVALS[interval[rows]], _INTERVALS[interval[rows] + 1]
-        own, other = (codecs[i].cdf(plain[column][rows]) for column in (i, tie.near))
+        cdf = self.codecs[tie.column].cdf
+        own, other = cdf(self.plain[tie.column][rows]), cdf(self.plain[tie.near][rows])
         is_off = (own - other < low) | (own - other > high)
-        rows, wanted = rows[is_off], (low + places[i][rows] * (high - low))[is_off]
-        own, other = own[is_off], other[is_off]
-        free = ~is_known(i)[rows]
-        number = codecs[i].rounded(codecs[i].quantile(other + wanted))
-        write(i, number[free], 0.0, rows[free])
-        free = ~free & ~is_known(tie.near)[rows]
-        number = codecs[tie.near].rounded(codecs[i].quantile(own - wanted))
-        write(tie.near, number[free], 0.0, rows[free])
+        distance = low + places[rows] * (high - low)
+        to, share = (tie.near, own - distance) if backwards else (tie.column, other + distance)
+        wanted = self.codecs[to].rounded(self.codecs[tie.column].quantile(share))
+        self.write(to, wanted[is_off], 0.0, rows[is_off])
+        return rows

@@ -155,7 +155,7 @@ def least_scale(epsilon_of: Callable[[float], float], epsilon: float) -> float:
             )
         # Epsilon is about a power of the noise, at first -1; a little more is on the safe side.
         slope, point = 1.0, (math.log(scale), math.log(max(found, 1e-9)))
-        if last is not None and math.isfinite(last[1] + point[1]):
+        if last is not None and point[0] != last[0] and math.isfinite(last[1] + point[1]):
             slope = min(max((last[1] - point[1]) / (point[0] - last[0]), 0.05), 20.0)
         last = point
         scale *= (1 + _TOLERANCE / 4) * (found / epsilon) ** (1 / slope)

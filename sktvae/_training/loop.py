@@ -156,11 +156,12 @@ def _early_stopping(plan: TrainingPlan, n_steps: int, n_checks: int) -> EarlySto
 
     Nothing is special about the end of an epoch in a table that is longer than training takes. What
     an improvement is then worth depends on the steps that it took: without this, the longest tables
-    would have to improve by `tol` in the time that shorter ones have for many epochs.
+    would have to improve by `tol` in the time that shorter ones have for many epochs. In between,
+    `tol` grows with the number of checks.
     """
     steps, tol = n_steps / n_checks, plan.tol
-    if n_checks > 1:
-        tol *= max(1.0, min(steps / STEPS_OF_TOL, steps * plan.batch_size / ROWS_OF_TOL))
+    epochs = min(steps / STEPS_OF_TOL, steps * plan.batch_size / ROWS_OF_TOL)
+    tol *= max(1.0, min(epochs, n_checks))
     patience = max(plan.n_iter_no_change, math.ceil(plan.least_patience / steps))
     return EarlyStopping(patience, tol, plan.slack)
 

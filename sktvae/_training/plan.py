@@ -48,7 +48,8 @@ class TrainingPlan:
         The number of consecutive checks without an improvement after which training stops.
     tol : float
         The validation loss must be lower by this, in nats per row, to count as an improvement. If
-        an epoch has several checks: by this for every 64 steps or 32,768 rows, whichever are more.
+        an epoch has several checks: by as many times this as it has, but at most once for every 64
+        steps, or 32,768 rows if these are more.
     slack : float, default=0
         Later weights are preferred to those with the lowest validation loss if their loss is
         higher by at most this, in nats per row.

@@ -63,7 +63,7 @@ def inside(encoder, table):
 
 def test_a_column_that_often_equals_an_earlier_one_is_tied_to_it(encoder):
     assert encoder.ties_ == {"payment": ["bill"]}
-    assert encoder.columns_.loc["payment", "encoded_as"].startswith("payment__equals, payment")
+    assert encoder.columns_.loc["payment", "encoded_as"].startswith("payment__tie, payment")
     assert len(encoder.get_feature_names_out()) == len(encoder.heads_)
 
 
@@ -166,6 +166,63 @@ def test_samples_are_as_often_near_as_the_table(close):
     assert share_close(without.sample(4000, random_state=0)) < 0.3
 
 
+@pytest.fixture(scope="module")
+def model_of_close(close):
+    return small(epochs=30, decompress_dims=(64,), conditional=True).fit(close)
+
+
+@pytest.mark.parametrize(("name", "other"), [("first", "second"), ("second", "first")])
+def test_near_columns_of_which_one_is_given(close, model_of_close, name, other):
+    value = float(close[name].median())
+    around = close[close[name].between(value / 1.2, value * 1.2)]
+    for given in (value, pd.Interval(value, value * 1.02, closed="both"), [value, value + 1]):
+        rows = model_of_close.sample(1500, conditions={name: given}, random_state=0)
+        assert rows[name].between(value, value * 1.02).all()
+        assert abs(share_close(rows) - share_close(around)) < 0.15
+    holes = close.assign(**{other: close[other].where(close.index % 2 > 0)})
+    filled = model_of_close.impute(holes, random_state=0)
+    pd.testing.assert_frame_equal(filled.where(holes.notna()), holes)
+    assert abs(share_close(filled.iloc[::2]) - share_close(close.iloc[::2])) < 0.15
+
+
+def test_given_numbers_of_which_others_are_differences():
+    X = shifted(np.random.default_rng(0), 1.0, -1)
+    model = small(epochs=30, decompress_dims=(64,), conditional=True).fit(X)
+    for name in X:
+        rows = model.sample(1500, conditions={name: 0.4321}, random_state=0)
+        assert (rows[name] == 0.4321).all()
+        assert abs((np.abs(rows["x"] + rows["y"] - 1) < 1e-6).mean() - 0.5) < 0.12
+
+
+@pytest.mark.parametrize(("n", "every"), [(2000, 70), (20_000, 120)])
+def test_nearly_empty_columns(n, every):
+    x = amounts(np.random.default_rng(0), n)
+    X = pd.DataFrame({"x": x, "y": np.where(np.arange(n) % every == 0, x, np.nan)})
+    encoder = TableEncoder().fit(X)
+    pd.testing.assert_frame_equal(encoder.inverse_transform(encoder.transform(X)).isna(), X.isna())
+
+
+def test_a_tie_rests_on_as_many_rows_as_all_else(table):
+    X = table.assign(payment=table["payment"].where(table.index % 10 == 0))
+    n_equal = int((X["bill"] == X["payment"]).sum())
+    assert TableEncoder(min_samples=n_equal - 5).fit(X).ties_ == {"payment": ["bill"]}
+    assert TableEncoder(min_samples=n_equal + 1).fit(X).ties_ == {}
+    rng = np.random.default_rng(0)
+    few = pd.DataFrame({"x": amounts(rng), "y": amounts(rng)})
+    few.loc[:9, "y"] = few.loc[:9, "x"]
+    heavy = np.where(few.index < 10, 40, 1)
+    assert TableEncoder().fit(few, sample_weight=heavy).ties_ == {}
+
+
+def test_pieces_whose_times_have_other_units_have_the_ties_of_the_table():
+    rng = np.random.default_rng(0)
+    asked = pd.Timestamp("2020-01-01") + pd.to_timedelta(rng.integers(0, 10**8, N), "s")
+    answered = asked + pd.to_timedelta(rng.integers(0, 5 * 10**7, N) * rng.integers(0, 2, N), "s")
+    X = pd.DataFrame({"asked": asked, "answered": answered})
+    pieces = [X.iloc[:900].astype("datetime64[s]"), X.iloc[900:].astype("datetime64[ns]")]
+    assert TableEncoder().fit(pieces).ties_ == {"answered": ["asked"]}
+
+
 def test_a_value_that_both_columns_often_have_is_no_tie():
     rng = np.random.default_rng(0)
     is_none = rng.random(N) < 0.04
@@ -192,7 +249,7 @@ def test_rows_count_by_their_weight(table):
 
 
 def test_names_of_encoded_columns_stay_unique(table):
-    X = table.assign(payment__equals=table["city"])
+    X = table.assign(payment__tie=table["city"])
     names = TableEncoder().fit(X).get_feature_names_out()
     assert len(set(names)) == len(names)
 
@@ -229,9 +286,9 @@ def test_a_number_is_copied_only_if_the_drawn_one_is_near(table, encoder):
     Z = encoder.transform(table)
     names = list(encoder.get_feature_names_out())
     far = Z.copy()
-    far[:, names.index("payment__equals")] = 1
+    far[:, names.index("payment__tie")] = 1
     decoded, as_drawn = encoder.inverse_transform(far), Z.copy()
-    as_drawn[:, names.index("payment__equals")] = 0
+    as_drawn[:, names.index("payment__tie")] = 0
     drawn = encoder.inverse_transform(as_drawn)
     copied = decoded["payment"] != drawn["payment"]
     assert (decoded.loc[copied, "payment"] == decoded.loc[copied, "bill"]).all()
@@ -266,7 +323,7 @@ def test_copies_stay_in_the_range_and_on_the_grid_of_their_column():
     encoder = TableEncoder().fit(X)
     assert encoder.ties_["payment"][0] == "bill"
     Z = encoder.transform(X)
-    Z[:, list(encoder.get_feature_names_out()).index("payment__equals")] = 1
+    Z[:, list(encoder.get_feature_names_out()).index("payment__tie")] = 1
     decoded = encoder.inverse_transform(Z)
     assert decoded["payment"].dtype == X["payment"].dtype and decoded["payment"].max() < 1000
 
@@ -279,6 +336,17 @@ def test_samples_are_equal_as_often_as_the_table(table, model):
     assert abs(share_equal(sample) - share_equal(table)) < 0.05
     without = small(epochs=25, decompress_dims=(64,), encoder=TableEncoder(ties=False)).fit(table)
     assert share_equal(without.sample(4000, random_state=1)) < 0.05
+
+
+@pytest.mark.parametrize(
+    "given",
+    [146.04, [146.04], [146.04, 150.0], pd.Interval(146, 147), pd.Interval(140, 155)],
+    ids=str,
+)
+@pytest.mark.parametrize(("name", "expected"), [("bill", 0.29), ("payment", 0.46)])
+def test_values_lists_and_ranges_leave_cells_equal_as_often(model, name, given, expected):
+    rows = model.sample(2000, conditions={name: given}, random_state=0)
+    assert abs(share_equal(rows) - expected) < 0.1
 
 
 def test_conditions_hold_and_the_other_column_is_equal_as_often(table, model):
@@ -295,6 +363,26 @@ def test_ranges_hold_in_copies(model):
     rows = model.sample(1000, conditions=limits, random_state=0)
     assert rows["bill"].between(100, 150).all() and rows["payment"].between(120, 160).all()
     assert share_equal(rows) > 0.05
+
+
+@pytest.fixture(scope="module")
+def three():
+    """Three columns that are equal in 60 % of the rows."""
+    rng = np.random.default_rng(0)
+    one = amounts(rng)
+    is_same = rng.random(N) < 0.6
+    X = pd.DataFrame({name: np.where(is_same, one, amounts(rng)) for name in "abc"})
+    return X, small(epochs=30, decompress_dims=(64,), conditional=True).fit(X)
+
+
+@pytest.mark.parametrize("name", ["a", "b", "c"])
+def test_three_equal_columns_of_which_one_is_known(three, name):
+    X, model = three
+    known = X.loc[(X["a"] == X["b"]) & (X["b"] == X["c"]), name].iloc[:40]
+    rows = model.sample(conditions=pd.DataFrame({name: np.repeat(known.to_numpy(), 25)}))
+    assert (rows[name] == np.repeat(known.to_numpy(), 25)).all()
+    for one, other in (("a", "b"), ("b", "c"), ("a", "c")):
+        assert share_equal(rows, one, other) > 0.4
 
 
 @pytest.mark.parametrize("hidden", ["bill", "payment"])

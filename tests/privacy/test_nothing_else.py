@@ -54,6 +54,7 @@ class Released:
 def model_of(X, **settings):
     promise = DifferentialPrivacy(5.0, n_steps=2, batch_size=100, secure_noise=True)
     brief = {"epochs": 1, "batch_size": 1000, "early_stopping": False}
+    brief |= {"calibrate": True, "refit": True}
     return small(privacy=promise, **brief, **settings).fit(X)
 
 

@@ -197,11 +197,20 @@ def test_long_tables_stop_at_one_rate_of_improvement():
 def test_small_batches_are_given_the_steps_for_as_many_rows():
     """1,000 steps of 32 rows are no more than an epoch of a table of ordinary size."""
     for batch_size, factor in ((8, 1), (32, 1), (128, 1000 * 128 / 2**15), (512, 1000 / 64)):
-        stopping = loop._early_stopping(plan(tol=0.004, batch_size=batch_size), 5000, 5)
+        stopping = loop._early_stopping(plan(tol=0.004, batch_size=batch_size), 20_000, 20)
         assert stopping.tol == pytest.approx(0.004 * factor)
     # Large batches learn no more in a step, or not much.
     assert loop._early_stopping(plan(tol=1.0, batch_size=10_000), 640, 10).tol == 1
     assert loop._early_stopping(plan(tol=1.0, batch_size=10_000), 6400, 10).tol == 10
+
+
+def test_tol_grows_with_the_number_of_checks_of_an_epoch():
+    """So that a table of two checks per epoch stops hardly before one of a single check."""
+    found = [
+        loop._early_stopping(plan(tol=1.0, batch_size=512), 1000 * n_checks, n_checks).tol
+        for n_checks in (1, 2, 3, 15, 16, 100)
+    ]
+    assert found == [1, 2, 3, 15, 1000 / 64, 1000 / 64]
 
 
 def test_fits_in_threads_are_those_alone(decoder):
