@@ -14,6 +14,10 @@ from sktvae import (
     TableEncoder,
     TVAEImputer,
 )
+from sktvae._encoding.chunked import TableAccumulator
+from sktvae._encoding.partial import recorded_variables
+from sktvae._table.containers import as_frame
+from sktvae._table.pieces import SeenTable
 from tests.conftest import small
 
 N = 2000
@@ -88,13 +92,30 @@ def test_several_columns_that_one_is_equal_to(table):
         lambda X: X.assign(payment=X["bill"] * np.random.default_rng(2).uniform(0.2, 5, N)),
         # Codes of so few values tell whether they are equal.
         lambda X: X.assign(bill=X["bill"].rank() // 200, payment=X["payment"].rank() // 200),
+        lambda X: X.assign(
+            bill=X.index % 25, payment=np.where(X["bill"] < 150, X.index % 25, X.index // 25 % 25)
+        ),
+        # Integers, of which independent ones are often equal.
+        lambda X: X.assign(
+            bill=np.round(X["bill"] ** 0.7),
+            payment=np.random.default_rng(2).permutation(np.round(X["bill"] ** 0.7)),
+        ),
         lambda X: X.assign(bill=X["bill"].astype(str)),
         lambda X: X.iloc[:40],  # too few rows are tied
         lambda X: X.assign(payment=X["payment"].where(X.index % 40 > 0, X["bill"] + 0.01)).query(
             "index % 40 == 0 or payment != bill"
         ),
     ],
-    ids=["independent", "correlated", "few values", "text", "few rows", "none"],
+    ids=[
+        "independent",
+        "correlated",
+        "few values",
+        "more values",
+        "by chance",
+        "text",
+        "few rows",
+        "none",
+    ],
 )
 def test_other_columns_are_not_tied(table, change):
     assert TableEncoder(min_samples=1).fit(change(table)).ties_ == {}
@@ -117,7 +138,13 @@ def shifted(rng, shift, sign):
 
 @pytest.mark.parametrize(
     ("shift", "sign", "label"),
-    [(1.0, -1, "1 - x"), (0.0, -1, "-x"), (0.25, 1, "x + 0.25"), (-2.0, 1, "x - 2")],
+    [
+        (1.0, -1, "1 - x"),
+        (0.0, -1, "-x"),
+        (0.25, 1, "x + 0.25"),
+        (-2.0, 1, "x - 2"),
+        (0.0005, 1, "x + 0.0005"),  # and it is not near, too
+    ],
 )
 def test_numbers_that_follow_by_a_shift_or_as_a_difference(shift, sign, label):
     X = shifted(np.random.default_rng(0), shift, sign)
@@ -137,10 +164,10 @@ def test_an_absolute_value_has_two_sources():
 
 @pytest.fixture(scope="module")
 def close():
-    """Two readings of one thing: in half of the rows they differ by 0.1 % or less."""
+    """Two readings of one thing: in half of the rows the second is up to 0.1 % larger."""
     rng = np.random.default_rng(0)
     first = np.round(rng.lognormal(8, 1, N), 3)
-    near = first * (1 + rng.uniform(-0.001, 0.001, N))
+    near = first * (1 + rng.uniform(0.0001, 0.001, N))
     return pd.DataFrame(
         {"first": first, "second": np.where(rng.random(N) < 0.5, near, amounts(rng) * 20).round(3)}
     )
@@ -179,10 +206,30 @@ def test_near_columns_of_which_one_is_given(close, model_of_close, name, other):
         rows = model_of_close.sample(1500, conditions={name: given}, random_state=0)
         assert rows[name].between(value, value * 1.02).all()
         assert abs(share_close(rows) - share_close(around)) < 0.15
+        is_close = np.abs(rows["second"] / rows["first"] - 1) < 0.003
+        assert (rows["second"] > rows["first"])[is_close].mean() > 0.9
     holes = close.assign(**{other: close[other].where(close.index % 2 > 0)})
     filled = model_of_close.impute(holes, random_state=0)
     pd.testing.assert_frame_equal(filled.where(holes.notna()), holes)
     assert abs(share_close(filled.iloc[::2]) - share_close(close.iloc[::2])) < 0.15
+
+
+def test_known_numbers_stay_where_the_code_says_otherwise(close):
+    encoder = TableEncoder().fit(close)
+    Z = encoder.transform(close)
+    names = list(encoder.get_feature_names_out())
+    Z[:, names.index("second__tie")] = encoder.heads_[names.index("second__tie")].n_categories - 1
+    kept = {1: (np.ones(N, dtype=bool), close["second"].to_numpy())}
+    decoded = encoder.decode(list(Z.T), N, kept=kept)
+    np.testing.assert_array_equal(decoded["second"], close["second"])
+    assert not np.array_equal(decoded["first"], encoder.decode(list(Z.T), N)["first"])
+
+
+def test_a_known_number_stays_where_one_that_is_near_has_a_range(close, model_of_close):
+    value = float(close["first"].median())
+    limits = {"first": value, "second": pd.Interval(value, value * 1.001)}
+    rows = model_of_close.sample(500, conditions=limits, random_state=0)
+    assert (rows["first"] == value).all()
 
 
 def test_given_numbers_of_which_others_are_differences():
@@ -216,17 +263,55 @@ def test_a_tie_rests_on_as_many_rows_as_all_else(table):
 
 def test_pieces_whose_times_have_other_units_have_the_ties_of_the_table():
     rng = np.random.default_rng(0)
-    asked = pd.Timestamp("2020-01-01") + pd.to_timedelta(rng.integers(0, 10**8, N), "s")
-    answered = asked + pd.to_timedelta(rng.integers(0, 5 * 10**7, N) * rng.integers(0, 2, N), "s")
-    X = pd.DataFrame({"asked": asked, "answered": answered})
-    pieces = [X.iloc[:900].astype("datetime64[s]"), X.iloc[900:].astype("datetime64[ns]")]
-    assert TableEncoder().fit(pieces).ties_ == {"answered": ["asked"]}
+    written = pd.Timestamp("2020-01-01") + pd.to_timedelta(rng.integers(0, 10**8, N), "s")
+    read = written + pd.to_timedelta(rng.integers(1, 10**5, N), "s")
+    X = pd.DataFrame({"written": written, "read": read})
+    units = {"written": "datetime64[s]", "read": "datetime64[s]"}
+    pieces = [X.iloc[:1900].astype(units), X.iloc[1900:].astype("datetime64[ns]")]
+    with pytest.warns(UserWarning, match="later"):
+        whole = TableEncoder().fit(X).ties_
+    assert TableEncoder().fit(pieces).ties_ == whole == {"read": ["about written"]}
+
+
+def accumulated(pieces, rank=0):
+    table = TableAccumulator(rank)
+    for piece in pieces:
+        table.add(SeenTable.of(*as_frame(piece)), piece)
+    return table
+
+
+def test_the_rows_of_other_processes_are_looked_at(table):
+    all_rows = accumulated([table.iloc[:30]])
+    all_rows.merge(accumulated([table.iloc[30:]], rank=1))
+    for i in (0, 2):
+        np.testing.assert_array_equal(all_rows.samples[i].values, table.iloc[:, i])
+
+
+def test_numbers_of_earlier_pieces_are_converted_to_later_units():
+    at = pd.date_range("2020-01-01", periods=100, freq="h") + pd.to_timedelta(
+        np.arange(100) // 60, "us"
+    )
+    X = pd.DataFrame({"at": at})
+    rows = accumulated([X.iloc[:60].astype("datetime64[s]"), X.iloc[60:].astype("datetime64[ns]")])
+    expected = rows.seen.columns[0].column.read(X["at"].astype("datetime64[ns]"))
+    np.testing.assert_array_equal(rows.samples[0].values, expected)
+
+
+def test_a_tie_is_known_where_all_of_its_columns_are(encoder):
+    observed = np.array([[True, True, True], [False, True, True], [True, True, False]])
+    recorded = recorded_variables(encoder, observed)  # bill, city, tie, payment
+    assert recorded.tolist() == [[True] * 4, [False, True, False, True], [True, True, False, False]]
 
 
 def test_a_value_that_both_columns_often_have_is_no_tie():
     rng = np.random.default_rng(0)
     is_none = rng.random(N) < 0.04
     X = pd.DataFrame({name: np.where(is_none, 0.0, amounts(rng)) for name in ("one", "other")})
+    assert TableEncoder().fit(X).ties_ == {}
+    often = rng.choice([0.0, 100.0, 200.0, np.nan], N, p=[0.08, 0.08, 0.08, 0.76])
+    X = pd.DataFrame(
+        {name: np.where(np.isnan(often), amounts(rng), often) for name in ("one", "other")}
+    )
     assert TableEncoder().fit(X).ties_ == {}
 
 
@@ -326,6 +411,10 @@ def test_copies_stay_in_the_range_and_on_the_grid_of_their_column():
     Z[:, list(encoder.get_feature_names_out()).index("payment__tie")] = 1
     decoded = encoder.inverse_transform(Z)
     assert decoded["payment"].dtype == X["payment"].dtype and decoded["payment"].max() < 1000
+    Z[:, list(encoder.get_feature_names_out()).index("payment__tie")] = 0
+    drawn = encoder.inverse_transform(Z)
+    copied = decoded["payment"] != drawn["payment"]
+    assert copied.any() and (decoded["payment"] == decoded["bill"])[copied].all()
 
 
 # With networks
@@ -378,6 +467,7 @@ def three():
 @pytest.mark.parametrize("name", ["a", "b", "c"])
 def test_three_equal_columns_of_which_one_is_known(three, name):
     X, model = three
+    assert model.encoder_.ties_ == {"b": ["a"], "c": ["a"]}
     known = X.loc[(X["a"] == X["b"]) & (X["b"] == X["c"]), name].iloc[:40]
     rows = model.sample(conditions=pd.DataFrame({name: np.repeat(known.to_numpy(), 25)}))
     assert (rows[name] == np.repeat(known.to_numpy(), 25)).all()
