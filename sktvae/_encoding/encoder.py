@@ -109,7 +109,7 @@ class TableEncoder(FitToChunks, FitPrivately, VersionedMixin, TransformerMixin, 
         columns, and the reason why it has this codec.
     relations_ : list of relation
         Fitted, in the order in which they are decoded.
-    ties_ : dict of str to list of str
+    ties_ : dict of column name to list of str
         What the numbers of a column often equal, such as ``{"paid": ["bill"]}`` or
         ``{"loss": ["1 - gain"]}``, or are near, ``{"read": ["about written"]}``; empty after a
         private fit.

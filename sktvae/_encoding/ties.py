@@ -1,9 +1,10 @@
-"""Ties: numbers that often follow from a number of an earlier column, exactly.
+"""Ties: numbers that often follow from a number of an earlier column, or are very near it.
 
 A bill is often paid in full, and then two columns of amounts are equal to the cent; two shares
 often add up to one. Codes tell only that both numbers are in certain bins, so that drawn rows would
 hardly ever be so. A tied column therefore has one more head, before its own, which says which
-earlier column its number follows from, if any. When rows are decoded, the number is computed.
+earlier column its number follows from, or how near it is to one, if this is so. When rows are
+decoded, the number is computed.
 """
 
 from __future__ import annotations
@@ -25,9 +26,9 @@ from sktvae._table.schema import TableSchema
 
 # Rows among which ties are looked for; fewer in a table of many columns.
 _MOST_ROWS = 2**14
-# A tie holds in at least this share of the rows, in so many rows, and so many times as often as if
-# the two columns were independent of each other. If a number is not equal, but follows by a shift
-# or as a difference, the tie holds in at least the other share.
+# Numbers must be equal in at least this share of the rows, in at least so many rows, and so many
+# times as often as if the two columns were independent of each other. If a number follows by a
+# constant instead, this must hold in at least the second share.
 _LEAST_SHARE, _FEWEST_ROWS, _LEAST_LIFT = 0.01, 20, 3
 _LEAST_SHARE_OF_SHIFTS = 0.1
 _MOST_SOURCES = 4
@@ -35,17 +36,18 @@ _MOST_SOURCES = 4
 _FREQUENT = 0.05
 # Pairs of rows by which shifts are looked for, and the fewest in a table of many columns.
 _N_PAIRS, _FEWEST_PAIRS = 4000, 1000
-# Numbers are equal to so many lengths of their column's range, if there was a computation.
+# Rounding errors of computed numbers, relative to the length of their column's range.
 _ROUNDING = 2e-9
-# How far a number that is near another one is from it, in shares of the rows of its column: these
-# are the ends of the intervals that have a code.
+# The ends of the intervals of distances that have a code of their own. The distance of two numbers
+# is the share of the rows of the tied column that have a number in between.
 _ENDS = 2.0 ** -np.arange(6, 12)
 _INTERVALS = np.concatenate([-_ENDS, [0.0], _ENDS[::-1]])
-# Numbers are near others if so many are not further from them than this, that many times as often
-# as in random rows.
+# A column is near another one if their distance is at most this in at least that share of the rows.
 _CLOSE, _LEAST_CLOSE = 1 / 256, 0.05
+# The rows in which candidates are compared first, the fewest of these in a table of many columns,
+# and how many candidates are then compared in all rows.
 _SCREENED_ROWS, _FEWEST_SCREENED, _N_SCREENED = 500, 100, 3
-# A number is copied if the number drawn in its place is as near as this, in shares of all rows.
+# A number is replaced only if its distance from the new one is at most this.
 _NEAR = 0.1
 
 
