@@ -2,7 +2,7 @@
 
     torchrun --nproc-per-node N benchmarks/distributed.py TABLE.csv [--epochs 300] [--seed 0]
         [--conditional] [--batch-size auto] [--shares 3 1] [--test TEST.csv]
-        [--sample SYNTHETIC.csv] [--json LINES.jsonl]
+        [--sample SYNTHETIC.csv] [--model MODEL.joblib] [--json LINES.jsonl]
 
 Every process learns from its own rows of the table: each N-th one, or as many as its share says.
 If TABLE is a folder, it learns from each N-th Parquet file in it, read piece by piece. Without
@@ -65,6 +65,7 @@ def main():
     parser.add_argument("--shares", nargs="*", type=float)
     parser.add_argument("--test", help="score these rows")
     parser.add_argument("--sample", help="write as many rows as the table has")
+    parser.add_argument("--model", help="save the fitted model with joblib")
     parser.add_argument("--json", help="append a line")
     args = parser.parse_args()
     rank, size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
@@ -83,7 +84,9 @@ def main():
     model.fit(own)
     seconds = time.perf_counter() - start
     encoder = model.encoder_
-    n_steps = model.n_iter_ * -(-(n_rows - min(n_rows // 10, 50_000 * size)) // batch_size)
+    n_steps = -(-(n_rows - min(n_rows // 10, 50_000 * size)) // batch_size)  # per epoch
+    n_checks = -(-n_steps // 1000)
+    n_steps *= len(model.history_["loss"]) / n_checks
     found = {
         "rows": n_own,
         # All but the relations that are suggested, which several processes do not look for.
@@ -120,6 +123,8 @@ def main():
         if args.json:
             with open(args.json, "a") as file:
                 file.write(json.dumps(line) + "\n")
+        if args.model:
+            joblib.dump(model, args.model)
         if args.sample:
             model.sample(n_rows).to_csv(args.sample, index=False)
     if size > 1:

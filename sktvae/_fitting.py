@@ -23,6 +23,7 @@ from sktvae._device import FEWEST_CELLS_TO_PASS, resolve_device
 from sktvae._encoding.encoder import EncodedTable, TableEncoder
 from sktvae._encoding.quantile import QuantileCodec
 from sktvae._encoding.routing import MIN_SAMPLES
+from sktvae._model.independent import IndependentDecoder
 from sktvae._model.layout import Batch, Layout
 from sktvae._model.vae import VAE
 from sktvae._privacy.rows import PrivateRows, private_rows
@@ -48,6 +49,9 @@ from sktvae._warnings import warn_user
 
 # Tables with fewer rows are not split for validation.
 _FEWEST_ROWS_TO_SPLIT = 20
+# In a step of the independent decoder, rows times weights that are worth several threads: some ten
+# times those of the paper's network.
+_LEAST_WORK_OF_THREADS = 2**29
 # Parameters that ranks may choose for themselves; the seeds are those of rank 0.
 _MAY_DIFFER = ("cache", "device", "n_jobs", "verbose", "random_state")
 # In the representation of a function, which is elsewhere in the memory of each process.
@@ -393,12 +397,13 @@ class FittingMixin:
         device = resolve_device(self.device, n_rows * len(vae.layout.variables))
         # In batches of one order, that order is the same on all ranks.
         host_seed = group.own_seed(seeds[1]) if any_order else seeds[1]
-        with self._threads(any_order):
+        plan = self._plan(group.total(training.n_rows), epochs, any_order)
+        with self._threads(vae, plan):
             trained = train(
                 vae.to(device),
                 training.to(device),
                 None if validation is None else validation.to(device),
-                self._plan(group.total(training.n_rows), epochs, any_order),
+                plan,
                 generator=torch.Generator(device).manual_seed(group.own_seed(seeds[0])),
                 host_generator=torch.Generator().manual_seed(host_seed),
                 group=group,
@@ -412,11 +417,12 @@ class FittingMixin:
         n_cells = n_rows * len(self.vae_.layout.variables)
         return resolve_device(self.device, n_cells, FEWEST_CELLS_TO_PASS)
 
-    def _threads(self, any_order: bool) -> AbstractContextManager:
+    def _threads(self, vae: VAE, plan: TrainingPlan) -> AbstractContextManager:
         """Return the context of a training: torch has one thread if a step is small operations."""
-        # Those of the independent decoder are few, and worth the threads.
-        is_one = self.decoder == "autoregressive" or any_order
-        return one_thread() if is_one else nullcontext()
+        # Those of the independent decoder are few, and large if its layers and the batch are.
+        work = plan.batch_size * sum(parameter.numel() for parameter in vae.parameters())
+        is_large = isinstance(vae.decoder, IndependentDecoder) and work >= _LEAST_WORK_OF_THREADS
+        return nullcontext() if is_large else one_thread()
 
     def _plan(self, n_rows: int, epochs: int, any_order: bool) -> TrainingPlan:
         batch_size, dropout = self.batch_size, self.dropout

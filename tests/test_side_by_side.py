@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import torch
 
-from sktvae import TVAESynthesizer
+from sktvae import TVAESynthesizer, _fitting
 from sktvae._model.vae import VAE
 from sktvae._threads import one_thread
 
@@ -41,6 +41,22 @@ def test_a_fit_does_not_depend_on_the_number_of_threads(n_threads):
     for network in (lambda model: model.vae_, lambda model: model.any_order_.network):
         for name, p in weights(network(one)).items():
             np.testing.assert_array_equal(p, weights(network(other))[name])
+
+
+@pytest.mark.parametrize(("width", "expected"), [(128, 1), (1536, 3)])
+def test_operations_share_threads_only_if_they_are_large(n_threads, monkeypatch, width, expected):
+    """Beside other processes, threads that wait for each other take tens of times as long."""
+    seen, train = [], _fitting.train
+
+    def watched(*args, **kwargs):
+        seen.append(torch.get_num_threads())
+        return train(*args, **kwargs)
+
+    monkeypatch.setattr(_fitting, "train", watched)
+    n_threads(3)
+    layers = {"decoder": "independent", "decompress_dims": (width, width), "batch_size": 400}
+    TVAESynthesizer(**layers, epochs=1, conditional=False).fit(noise_table())
+    assert set(seen) == {expected} and torch.get_num_threads() == 3
 
 
 def test_one_thread_is_for_the_caller_alone(n_threads):

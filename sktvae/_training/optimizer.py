@@ -71,7 +71,7 @@ class FlatWeights:
             )
             for name, p in parameters.items()
         ]
-        self._decay = decay * torch.cat(decays)
+        self._decay = decay * torch.cat(decays) if decay else None
         self._trained = None
         if frozen:
             trained = [
@@ -102,7 +102,8 @@ class FlatWeights:
 
     def decay_(self, share: float) -> None:
         """Apply this share of an epoch's decay."""
-        self.vector.data.addcmul_(self.vector.data, self._decay, value=-share)
+        if self._decay is not None:
+            self.vector.data.addcmul_(self.vector.data, self._decay, value=-share)
 
     def count_on_device_(self) -> None:
         """Count the averaged steps where the weights are, for steps that are recorded.

@@ -1,10 +1,12 @@
 import numpy as np
 import pytest
 import torch
+from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from sktvae._heads import Categorical
-from sktvae._model.objective import negative_bound
+from sktvae._model.layers import Dropout
+from sktvae._model.objective import loss_of_terms, negative_bound, row_terms
 from sktvae._model.readout import Readout
 from sktvae._model.vae import VAE
 from sktvae._training.optimizer import FlatWeights
@@ -104,6 +106,45 @@ def test_the_gradient_of_a_batch_in_pieces_is_that_of_the_whole():
             add_gradient(vae, batch, noise, settings)
         gradients.append([p.grad for p in vae.parameters()])
     torch.testing.assert_close(gradients[1], gradients[0], atol=1e-6, rtol=1e-4)
+
+
+@pytest.mark.parametrize("extra", [None, "rate_floor", "dropout", "readout", "weight"])
+def test_the_independent_decoder_needs_no_graph(extra):
+    """Gradients are those of the loss; without extras, nothing is kept for them to be computed."""
+    batch, noise = some_batch(40, weight=0.5 if extra == "weight" else None)
+    floor = 2.0 if extra == "rate_floor" else 0.0
+    found, kept = [], []
+    hooks = torch.autograd.graph.saved_tensors_hooks(lambda x: kept.append(x) or x, lambda x: x)
+    for automatic in (True, False):
+        vae = some_vae()
+        readout = Readout(vae.layout, 4, batch) if extra == "readout" else None
+        FlatWeights(nn.ModuleDict({"vae": vae} | ({} if readout is None else {"its": readout})))
+        parts = {"dropout": None}
+        if extra == "dropout":
+            parts["dropout"] = Dropout(0.5, torch.Generator().manual_seed(1))
+        if automatic:
+            rows = row_terms(vae, batch, noise, **parts)
+            loss, *others = loss_of_terms(rows, batch.weight, 2.0, floor)
+            terms = torch.stack([loss.detach(), *others])
+            if readout is not None:
+                loss = loss + 0.5 * readout(rows.mu_logvar[:, :4], batch)
+            loss.backward()
+        else:
+            settings = plan(loss_factor=2.0, rate_floor=floor, readout=0.5)
+            with hooks, NoHostRead():
+                terms = add_gradient(vae, batch, noise, settings, readout=readout, **parts)
+        found.append([terms, *(p.grad for p in vae.parameters())])
+    assert bool(kept) == (extra is not None)
+    torch.testing.assert_close(*found, rtol=1e-5, atol=1e-6)
+
+
+def some_batch(n, weight=None):
+    """Rows for `some_vae`, some values missing, and noise for them; all rows of this weight."""
+    batch = some_vae().layout.to_batch(encoded_rows(n, heads=VARIABLES).T)
+    batch.values[::3] = np.nan
+    weights = None if weight is None else torch.full((n,), weight)
+    noise = torch.randn(n, 4, generator=torch.Generator().manual_seed(0))
+    return batch._replace(weight=weights), noise
 
 
 @pytest.mark.parametrize("weighted", [False, True])
