@@ -30,6 +30,7 @@ from sktvae._encoding.partial import (
     uniform_groups,
     variables_of,
 )
+from sktvae._encoding.ties import Tie, contradicted, that_follow
 from sktvae._model.autoregressive import AutoregressiveDecoder
 from sktvae._model.completion import (
     complete,
@@ -50,6 +51,10 @@ ANY_ORDER_DIMS = (96, 32, 64)
 # there is a warning, below the second number of rows an error.
 _FEW_ROWS, _NO_ROWS, _LEAST_LIFT = 0.1, 1e-3, 1e-3
 _ROWS_CHECKED = 1000  # if all of them are the same
+_MOST_TRIES = 4  # to draw a row that does not contradict which known numbers are equal
+# How often a mean or a quantile asks the network which codes of ties are consistent, and what is
+# left of the probability of codes that contradict known numbers: all of them may do so.
+_MOST_CALLS, _SHARE_OF_CONTRADICTED = 64, 1e-6
 _BLOCK_NUMBERS = 4_000_000  # in the probabilities of a block of rows
 
 
@@ -163,11 +168,33 @@ class Conditional:
         batch = self._batch(known)
         first = variables_of(self.encoder)
         shares = {first[i]: self._tensor(limit.share) for i, limit in limits.items()}
-        heads, log_mass = self._complete(batch, shares, {})
+        heads, log_mass = self._complete(batch, shares, {}, known.kept)
         self._check_support(group, batch, shares, log_mass)
         return heads, known.kept, place_within(self.encoder, heads, limits)
 
     def _complete(
+        self,
+        batch: Batch,
+        limits: dict[int, Tensor],
+        allowed: dict[int, Tensor],
+        kept: Mapping[int, tuple[np.ndarray, Any]],
+    ) -> tuple[list[np.ndarray], Tensor]:
+        """Draw what is not known, again in rows in which it contradicts known numbers."""
+        heads, log_mass = self._drawn(batch, limits, allowed)
+        fitted = self.encoder.fitted
+        for _ in range(_MOST_TRIES if fitted.ties else 0):
+            codes = {i: heads[p.tie] for i, p in fitted.places.items() if p.tie is not None}
+            rows = contradicted(fitted.ties, fitted.codecs, codes, kept)
+            if not len(rows):
+                break
+            again, _ = self._drawn(
+                batch.take(torch.from_numpy(rows).to(self.device)), limits, allowed
+            )
+            for head, new in zip(heads, again, strict=True):
+                head[rows] = new
+        return heads, log_mass
+
+    def _drawn(
         self, batch: Batch, limits: dict[int, Tensor], allowed: dict[int, Tensor]
     ) -> tuple[list[np.ndarray], Tensor]:
         drawn = complete(self.decoder, batch, limits, allowed, self.generator, self.host_generator)
@@ -241,7 +268,7 @@ class Conditional:
         """Return columns without missing values of rows that are partly known."""
         encoder = self.encoder
         allowed = {j: self._tensor(share) for j, share in present_shares(encoder).items()}
-        heads, _ = self._complete(self._batch(known), {}, allowed)
+        heads, _ = self._complete(self._batch(known), {}, allowed, known.kept)
         written = encoder.written(heads, len(known.recorded), known.kept)
         if strategy == "draw":
             return written
@@ -256,10 +283,14 @@ class Conditional:
             present, _ = with_name(column.name, self._distribution, codec, of_rows, i)
             if codec is not None and not column.is_numeric:
                 values = column.write(codec.outcomes()[present.argmax(axis=1)])
-            elif strategy == "mean":
-                values = column.write(codec.rounded(outcomes.mean(codec, present)))
+                written[i] = _replaced(written[i], rows, values)
+                continue
+            present, atoms = self._with_atoms(codec, present, of_rows, i, known.kept, rows)
+            if strategy == "mean":
+                values = column.write(codec.rounded(outcomes.mean(codec, present, atoms)))
             else:
-                values = column.write(outcomes.quantile(codec, present, np.array([0.5]))[:, 0])
+                middle = outcomes.quantile(codec, present, np.array([0.5]), atoms)
+                values = column.write(middle[:, 0])
             written[i] = _replaced(written[i], rows, values)
         return written
 
@@ -270,6 +301,25 @@ class Conditional:
 
         Missing values of the column do not count.
         """
+        codec, i, known, index = self._asked(X, name, owner)
+        present, _ = with_name(name, self._distribution, codec, self._batch(known), i)
+        return codec, present / present.sum(axis=1, keepdims=True), index
+
+    def numbers(
+        self, X: Any, name: Hashable, owner: str
+    ) -> tuple[Codec, np.ndarray, outcomes.Atoms]:
+        """Return the codec of a column, the mass of its outcomes in each row, and that of atoms.
+
+        Atoms are numbers that follow from those of other columns, see `outcomes.with_atoms`.
+        """
+        codec, i, known, _ = self._asked(X, name, owner)
+        batch = self._batch(known)
+        present, _ = with_name(name, self._distribution, codec, batch, i)
+        rows = np.arange(known.n_rows)
+        return codec, *self._with_atoms(codec, present, batch, i, known.kept, rows)
+
+    def _asked(self, X: Any, name: Hashable, owner: str) -> tuple[Codec, int, KnownRows, Any]:
+        """Return the codec and the position of a column, what else is known, and the index."""
         i = self.encoder.schema_.position(name)
         check_can_condition(self.encoder, i)
         if i in self.encoder.related:
@@ -280,9 +330,7 @@ class Conditional:
         codec = self.encoder.codecs_[i]
         assert codec is not None
         frame, index = self._others(X, i, owner)
-        known = known_rows(self.encoder, frame, ~missing_cells(frame))
-        present, _ = with_name(name, self._distribution, codec, self._batch(known), i)
-        return codec, present / present.sum(axis=1, keepdims=True), index
+        return codec, i, known_rows(self.encoder, frame, ~missing_cells(frame)), index
 
     def _others(self, X: Any, i: int, owner: str) -> tuple[pd.DataFrame, Any]:
         """Return a table in which column i is unknown, and its index; it may lack the column."""
@@ -306,24 +354,123 @@ class Conditional:
         full.columns = pd.Index(names, tupleize_cols=False)
         return schema.conform(full, owner), frame.index
 
+    def _with_atoms(
+        self,
+        codec: Any,
+        present: np.ndarray,
+        batch: Batch,
+        i: int,
+        kept: Mapping[int, tuple[np.ndarray, Any]],
+        rows: np.ndarray,
+    ) -> tuple[np.ndarray, outcomes.Atoms]:
+        """Return what is left of the probabilities of bins, and numbers that follow from others.
+
+        Parameters
+        ----------
+        codec : QuantileCodec
+        present : ndarray of shape (n_rows, n_bins)
+        batch : Batch of n_rows rows
+        i : int
+            The position of the column.
+        kept : dict
+            What is known of rows, see `KnownRows`.
+        rows : int ndarray of shape (n_rows,)
+            Those of them that are meant.
+        """
+        fitted = self.encoder.fitted
+        found = that_follow(fitted.ties, fitted.codecs, kept, i)
+        exact = {j for j, code, _ in found if code <= len(fitted.ties[j].sources)}
+        by_tie = {j: self._of_tie(batch, j) for j in {j for j, _, _ in found}}
+        by_tie |= self._of_consistent_ties(batch, sorted(exact), kept, rows)
+        follow: list[tuple[np.ndarray, np.ndarray]] = []
+        assert batch.recorded is not None
+        recorded = batch.recorded.clone()
+        for j, code, numbers in found:
+            follow.append((numbers[rows], by_tie[j][:, code]))
+            # The code of what is not recorded is 0, which says that the number does not follow.
+            is_known = torch.from_numpy(~np.isnan(numbers[rows])).to(self.device)
+            recorded[is_known, self.layout.variables.index([self._tie_head(j)])] = True
+        if not follow:
+            return present, outcomes.Atoms(*np.empty((2, len(rows), 0)))
+        left, _ = self._distribution(codec, batch._replace(recorded=recorded), i)
+        return outcomes.with_atoms(present, left, follow)
+
+    def _of_tie(self, batch: Batch, j: int) -> np.ndarray:
+        """Return the probability of each code of the tie of column j; no number is missing."""
+        by_code = np.concatenate(list(self._by_code(batch, self._tie_head(j))))
+        by_code[:, self.encoder.fitted.ties[j].says_missing(np.arange(by_code.shape[1]))] = 0.0
+        return by_code / by_code.sum(axis=1, keepdims=True)
+
+    def _of_consistent_ties(
+        self,
+        batch: Batch,
+        at: list[int],
+        kept: Mapping[int, tuple[np.ndarray, Any]],
+        rows: np.ndarray,
+    ) -> dict[int, np.ndarray]:
+        """Return the probability of each code of several ties if they do not contradict `kept`.
+
+        Such codes are drawn again, see `_complete`. Of many ties only the first are looked at.
+        """
+        fitted = self.encoder.fitted
+        ties: dict[int, Tie] = {}
+        n_calls, n_joint = 0, 1  # of the network, and of combinations of codes
+        for j in at:
+            if n_calls + n_joint <= _MOST_CALLS:
+                ties[j] = fitted.ties[j]
+                n_calls, n_joint = n_calls + n_joint, n_joint * ties[j].head.n_categories
+        if len(ties) < 2:
+            return {}
+        tied = {i for tie in ties.values() for i in tie.positions} & kept.keys()
+        known = {i: (kept[i][0][rows], kept[i][1][rows]) for i in tied}
+        by_tie = {j: np.zeros((len(rows), tie.head.n_categories)) for j, tie in ties.items()}
+        for codes, mass in self._joint(batch, list(ties)):
+            drawn = {j: np.full(len(rows), code) for j, code in codes.items()}
+            mass[contradicted(ties, fitted.codecs, drawn, known)] *= _SHARE_OF_CONTRADICTED
+            for j, code in codes.items():
+                by_tie[j][:, code] += mass
+        return {j: of_code / of_code.sum(axis=1, keepdims=True) for j, of_code in by_tie.items()}
+
+    def _joint(self, batch: Batch, at: list[int]) -> Iterator[tuple[dict[int, int], np.ndarray]]:
+        """Yield each combination of codes of ties, and its probability in each row."""
+        if not at:
+            yield {}, np.ones(batch.n_rows)
+            return
+        j, *others = at
+        for code, probability in enumerate(self._of_tie(batch, j).T):
+            given = self._with_code(batch, j, code) if others else batch
+            for codes, mass in self._joint(given, others):
+                yield codes | {j: code}, mass * probability
+
+    def _with_code(self, batch: Batch, j: int, code: int) -> Batch:
+        """Return rows in which the tie of column j is known to have a code."""
+        head = self._tie_head(j)
+        assert batch.recorded is not None
+        codes, recorded = batch.codes.clone(), batch.recorded.clone()
+        codes[:, self.layout.slot[head]] = self.layout.span(head).start + code
+        recorded[:, self.layout.variables.index([head])] = True
+        return batch._replace(codes=codes, recorded=recorded)
+
+    def _tie_head(self, j: int) -> int:
+        """Return the head of the tie of column j."""
+        head = self.encoder.fitted.places[j].tie
+        assert head is not None
+        return head
+
     def _distribution(self, codec: Codec, batch: Batch, i: int) -> tuple[np.ndarray, np.ndarray]:
         """Return the probability of each outcome of column i, and of a missing value."""
         first = variables_of(self.encoder)[i]
-        fine = self.layout.n_categories(first + 1) if first + 1 < self.layout.n_heads else 1
-        size = max(1, _BLOCK_NUMBERS // (self.layout.n_categories(first) * max(fine, 1) + 1))
-        parts = [
-            outcomes.probabilities(
-                codec,
-                log_probabilities(self.decoder, batch.rows(rows), first)
-                .exp()
-                .double()
-                .cpu()
-                .numpy(),
-            )
-            for rows in row_blocks(batch.n_rows, size)
-        ]
+        parts = [outcomes.probabilities(codec, part) for part in self._by_code(batch, first)]
         present, missing = (np.concatenate(part) for part in zip(*parts, strict=True))
         return present, missing
+
+    def _by_code(self, batch: Batch, first: int) -> Iterator[np.ndarray]:
+        """Yield the probabilities of the codes of a variable in blocks of rows."""
+        fine = self.layout.n_categories(first + 1) if first + 1 < self.layout.n_heads else 1
+        size = max(1, _BLOCK_NUMBERS // (self.layout.n_categories(first) * max(fine, 1) + 1))
+        for rows in row_blocks(batch.n_rows, size):
+            log_prob = log_probabilities(self.decoder, batch.rows(rows), first)
+            yield log_prob.exp().double().cpu().numpy()
 
     def _batch(self, known: KnownRows) -> Batch:
         batch = self.layout.to_batch(known.heads)

@@ -141,12 +141,15 @@ class ConditionalMixin:
         -------
         mean : ndarray of shape (n_samples,)
         """
-        codec, proba, own = self._number(X, column)
-        mean = outcomes.mean(codec, proba)
+        codec, present, atoms, own = self._number(X, column)
+        mean = outcomes.mean(codec, present, atoms)
         return mean if own.kind == "number" else own.write(mean).to_numpy()
 
     def conditional_quantile(self, X: Any, column: Hashable, q: Any) -> np.ndarray:
         """Quantiles of a column of numbers, given the other columns of each row.
+
+        If the column often equals another one, see `ties_` of :class:`~sktvae.TableEncoder`, a
+        quantile may be exactly the number of that column.
 
         Parameters
         ----------
@@ -164,15 +167,17 @@ class ConditionalMixin:
         levels = np.asarray(q, dtype=float)
         if levels.ndim > 1 or not ((levels >= 0) & (levels <= 1)).all():
             raise ValueError(f"q must hold numbers in [0, 1], got {q!r}.")
-        codec, proba, own = self._number(X, column)
-        found = outcomes.quantile(codec, proba, np.atleast_1d(levels))
+        codec, present, atoms, own = self._number(X, column)
+        found = outcomes.quantile(codec, present, np.atleast_1d(levels), atoms)
         if own.kind != "number":
             found = np.stack([own.write(one).to_numpy() for one in found.T], axis=1)
         return found if levels.ndim else found[:, 0]
 
-    def _number(self, X: Any, column: Hashable) -> tuple[QuantileCodec, np.ndarray, Any]:
+    def _number(
+        self, X: Any, column: Hashable
+    ) -> tuple[QuantileCodec, np.ndarray, outcomes.Atoms, Any]:
         call = self._conditional_call(0)  # nothing is drawn
-        codec, proba, _ = call.probabilities(X, column, type(self).__name__)
+        codec, present, atoms = call.numbers(X, column, type(self).__name__)
         own = self.encoder_.schema_.columns[self.encoder_.schema_.position(column)]
         if isinstance(codec, CategoryCodec) or not own.is_numeric:
             raise ValueError(
@@ -180,7 +185,7 @@ class ConditionalMixin:
                 f"Use conditional_proba(X, {column!r})."
             )
         assert isinstance(codec, QuantileCodec)
-        return codec, proba, own
+        return codec, present, atoms, own
 
     def _conditional_call(self, random_state: Any) -> Conditional:
         check_is_fitted(self)

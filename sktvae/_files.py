@@ -11,8 +11,10 @@ import io
 import os
 import pathlib
 import re
+import signal
 import sys
 import tempfile
+import threading
 import warnings
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
@@ -42,6 +44,7 @@ _TIME_FORMATS = (
 _INTEGER = r"-?(?:0|[1-9][0-9]{0,14})"  # longer ones are not exact as floats: they stay text
 _NUMBER = r"-?(?:(?:0|[1-9][0-9]*)(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?"
 _LONG_INTEGER = r"-?[0-9]{16,}"
+_SIGNALLED = 128  # plus the number of the signal is the exit code, as in shells
 _CSV, _PARQUET, _ARROW = (".csv", ".tsv", ".txt"), (".parquet", ".pq"), (".arrow", ".feather")
 
 
@@ -362,13 +365,21 @@ def check_folder(path: str) -> None:
 
 @contextmanager
 def replacing(path: str) -> Iterator[str]:
-    """Give the name of a temporary file that becomes `path` if nothing fails."""
+    """Give the name of a temporary file that becomes `path` if nothing fails.
+
+    It is removed otherwise, also if the process is to end because of SIGTERM.
+    """
     target = pathlib.Path(path)
     if target.exists() and not target.is_file():  # a pipe, /dev/stdout
         yield path
         return
     check_folder(path)
-    target = target.resolve()  # a link stays one
+    with _exit_on_sigterm():
+        yield from _replacing(target.resolve(), path)  # a link stays one
+
+
+def _replacing(target: pathlib.Path, path: str) -> Iterator[str]:
+    """Yield the name of a temporary file once, and then put the file in the place of another."""
     suffix = "".join(target.suffixes[-2:]) if path.endswith(".gz") else target.suffix
     handle, name = tempfile.mkstemp(suffix, f".{target.stem}.", target.parent)
     os.close(handle)
@@ -383,6 +394,29 @@ def replacing(path: str) -> Iterator[str]:
     except BaseException:
         pathlib.Path(name).unlink(missing_ok=True)
         raise
+
+
+@contextmanager
+def _exit_on_sigterm() -> Iterator[None]:
+    """Within the context, SIGTERM raises SystemExit, so that files are closed and removed.
+
+    A second one ends the process at once. If the program has a handler of its own, it stays. Only
+    the main thread can set one.
+    """
+    in_main = threading.current_thread() is threading.main_thread()
+    if not in_main or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+
+    def leave(number: int, _: Any) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        sys.exit(_SIGNALLED + number)
+
+    signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def write_table(blocks: Iterable[pd.DataFrame], path: str, csv: CsvFormat) -> None:

@@ -61,8 +61,9 @@ class TVAEImputer(VersionedMixin, TransformerMixin, BaseEstimator):
     strategy : {"draw", "mean", "median"}, default="draw"
         "draw": a draw from the conditional distribution, which keeps the variance and the
         correlations of the columns. "mean", "median": the conditional mean or median of numbers
-        and times, and the most probable category. Columns that are part of a relation are always
-        drawn.
+        and times, and the most probable category. A median equals a number of another column if
+        this is most often so, see `ties` of :class:`~sktvae.TableEncoder`. Columns that are part of
+        a relation are always drawn.
     add_indicator : bool, default=False
         Whether to append a column of booleans for each column that had a missing cell in `fit`,
         which says where the cells are that were missing.

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 
 import numpy as np
@@ -613,6 +614,47 @@ def test_interrupted(tmp_path):
     if "m.skops" in left:
         assert b"the model has" in err
         run("sample", tmp_path / "m.skops", "-n", 3)
+
+
+def test_a_sample_that_is_terminated_leaves_no_file_behind(folder, tmp_path):
+    """As by `timeout`, a job scheduler or `docker stop`."""
+    name = "rows.csv"
+    (tmp_path / name).write_text("as before")
+    sample = start("sample", folder / "model.skops", "-n", 10**9, "-o", tmp_path / name)
+    until = time.monotonic() + 120
+    while time.monotonic() < until and sample.poll() is None:
+        if any(path.stat().st_size > 10_000 for path in tmp_path.glob(".rows.*")):
+            break
+        time.sleep(0.05)
+    assert list(tmp_path.glob(".rows.*")), "it is written to a temporary file"
+    sample.terminate()
+    _, err = sample.communicate(timeout=120)
+    assert sample.returncode == 128 + signal.SIGTERM and b"Traceback" not in err
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert (tmp_path / name).read_text() == "as before"
+
+
+def test_the_handler_of_sigterm_is_as_before(tmp_path):
+    """Neither that of a program which writes a table, nor that of a thread, is touched."""
+    table, path = [pd.DataFrame({"a": [1]})], str(tmp_path / "a.csv")
+    seen = []
+
+    def rows():
+        seen.append(signal.getsignal(signal.SIGTERM))
+        yield from table
+
+    former = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    try:
+        write_table(rows(), path, CsvFormat())
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(write_table, rows(), path, CsvFormat()).result()
+        signal.signal(signal.SIGTERM, own := lambda *_: None)
+        write_table(rows(), path, CsvFormat())
+        assert signal.getsignal(signal.SIGTERM) is own
+    finally:
+        signal.signal(signal.SIGTERM, former)
+    assert seen[0] not in (signal.SIG_DFL, own) and seen[1:] == [signal.SIG_DFL, own]
 
 
 def test_the_citation_is_of_this_version():

@@ -80,6 +80,8 @@ class _Piece:
         share = self.mass / self.mass.sum()
         mean = float(share @ self.values)
         deviation = self.values - mean
+        if np.isinf(deviation).any():  # what is further apart than a float can hold
+            return mean, np.finfo(float).max
         largest = np.abs(deviation).max() or 1.0  # so that no square is too large or too small
         return mean, float(largest * np.sqrt(share @ np.square(deviation / largest)))
 
@@ -89,6 +91,7 @@ def fewest_rows(min_samples: int) -> int:
     return max(2 * min_samples - 2, min_samples)
 
 
+@np.errstate(over="ignore")  # ends beyond the largest float are put back to it
 def cut_into_cells(
     summary: ColumnSummary, bins: np.ndarray, grid: DecimalGrid, min_samples: int
 ) -> Cells:
@@ -201,6 +204,8 @@ def _halved(
         below = total[middle - 1] - before[a]
         edge = values[middle - 1] / 2 + values[middle] / 2
         length = values[b - 1] / 2 - values[a] / 2
+        if not length:  # a half of the smallest float is 0
+            return [slice(a, b)]
         place = (edge / 2 - values[a] / 2) / length
         # Were all values equally likely, the place would have a beta distribution.
         share = below / n
@@ -321,7 +326,8 @@ def _beyond(value: float, half: float, direction: float) -> float:
 
 def _between(x: float, grid: DecimalGrid) -> float:
     """Return the middle between the two neighbours on the grid that a number lies between."""
-    return float(np.round((np.floor(x / grid.step) + 0.5) * grid.step, (grid.decimals or 0) + 1))
+    between = float(np.round((np.floor(x / grid.step) + 0.5) * grid.step, (grid.decimals or 0) + 1))
+    return between if np.isfinite(between) else x  # as numbers that are so large are rounded
 
 
 def runs(labels: np.ndarray) -> list[slice]:

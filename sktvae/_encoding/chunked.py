@@ -29,7 +29,7 @@ from sktvae._encoding.key import DropCodec
 from sktvae._encoding.relations import Relation
 from sktvae._encoding.routing import questions, route, warn_about
 from sktvae._encoding.summary import ColumnSummary, as_objects
-from sktvae._encoding.ties import can_be_tied, find_ties, number_sample
+from sktvae._encoding.tie_search import can_be_tied, find_ties, number_sample
 from sktvae._table.chunks import Chunks, as_chunks
 from sktvae._table.containers import as_frame
 from sktvae._table.pieces import SeenTable
@@ -155,7 +155,7 @@ class FitToChunks:
         if encoder.ties:
             codecs = [column.codec for column in fitted]
             numbers = {i: samples[i].values for i in can_be_tied(schema, codecs, relations)}
-            ties = find_ties(schema, codecs, numbers, encoder.min_samples)
+            ties = find_ties(schema, codecs, numbers, encoder.min_samples, n_rows)
         schema = _only_kept(schema, summaries, fitted, relations)
         encoder._keep(schema, routes, fitted, relations, ties=ties)
 

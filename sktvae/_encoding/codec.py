@@ -308,9 +308,7 @@ class NumberCodec(Codec):
                 f"holds {n} different integers in {counts.sum():.0f} rows, spread over a wide "
                 "range: it looks like an identifier, of which samples hold made-up numbers"
             )
-        is_dense = (
-            n >= FEWEST_ROWS_FOR_ADVICE and (rows == 1).all() and values[-1] - values[0] < 1.1 * n
-        )
+        is_dense = n >= FEWEST_ROWS_FOR_ADVICE and (rows == 1).all() and span < 0.55 * n
         if is_dense and not summary.missing and np.array_equal(values, np.rint(values)):
             return (
                 f"holds {n} different integers, from {values[0]:.0f} to {values[-1]:.0f}, one "

@@ -47,7 +47,8 @@ from sktvae._encoding.routing import (
     warn_about,
 )
 from sktvae._encoding.suggestions import scan, warnings_about
-from sktvae._encoding.ties import Tie, ties_of
+from sktvae._encoding.tie_search import ties_of
+from sktvae._encoding.ties import Tie
 from sktvae._persistence import VersionedMixin
 from sktvae._random import seeds_of
 from sktvae._table.containers import as_frame, missing_cells
@@ -94,7 +95,8 @@ class TableEncoder(FitToChunks, FitPrivately, VersionedMixin, TransformerMixin, 
         Whether to learn in which rows a number or a time equals one of an earlier column exactly
         (in 1 % of the rows or more), is a constant plus or minus it (in 10 %), or is so near it
         that hardly a row is in between (in 5 %). This is for columns that have a
-        :class:`~sktvae.QuantileCodec` and no relation, and rests on 20 rows, or `min_samples`.
+        :class:`~sktvae.QuantileCodec` and no relation, and rests on at least 150 rows, or
+        `min_samples` if these are more; being near rests on four times as many.
     n_jobs : int, default=None
         The number of codecs that are fitted in parallel.
     random_state : int, RandomState instance or None, default=None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -66,28 +68,115 @@ def _as_ends(column: Any, plain: np.ndarray) -> Any:
     return pd.to_timedelta(times) if column.kind == "timedelta" else pd.to_datetime(times)
 
 
-def mean(codec: QuantileCodec, present: np.ndarray) -> np.ndarray:
-    """Return the mean of each row's distribution over bins, (n_rows,)."""
+@dataclass
+class Atoms:
+    """Single numbers that have a probability of their own, since they follow from other columns.
+
+    Attributes
+    ----------
+    numbers, mass : ndarray of shape (n_rows, n_atoms)
+    """
+
+    numbers: np.ndarray
+    mass: np.ndarray
+
+
+def with_atoms(
+    present: np.ndarray, left: np.ndarray, follow: list[tuple[np.ndarray, np.ndarray]]
+) -> tuple[np.ndarray, Atoms]:
+    """Return distributions of numbers that may follow from other columns.
+
+    Parameters
+    ----------
+    present : ndarray of shape (n_rows, n_bins)
+        The probability of each bin.
+    left : ndarray of shape (n_rows, n_bins)
+        The same, given that the number does not follow from another one.
+    follow : list of tuple (numbers, probability), both of shape (n_rows,)
+        What it may follow from; NaN where this is not known. If a row has a number twice, the
+        larger probability counts.
+
+    Returns
+    -------
+    present : ndarray of shape (n_rows, n_bins)
+        Without the atoms.
+    atoms : Atoms
+    """
+    numbers = np.stack([one for one, _ in follow], axis=1)
+    mass = np.stack([probability for _, probability in follow], axis=1)
+    mass[np.isnan(numbers)] = 0.0
+    numbers = np.where(np.isnan(numbers), 0.0, numbers)
+    for k, j in itertools.combinations(range(len(follow)), 2):
+        same = numbers[:, j] == numbers[:, k]
+        mass[same, k], mass[same, j] = np.maximum(mass[same, k], mass[same, j]), 0.0
+    total = mass.sum(axis=1, keepdims=True)
+    mass /= np.maximum(total, 1.0)
+    rest = np.where(total > 0, np.maximum(1 - total, 0.0) * left, present)
+    return rest, Atoms(numbers, mass)
+
+
+def mean(codec: QuantileCodec, present: np.ndarray, atoms: Atoms | None = None) -> np.ndarray:
+    """Return the mean of each row's distribution over bins and atoms, (n_rows,)."""
     share, _ = codec.shares()
     middle = share * (codec.low_ / 2 + codec.high_ / 2)
-    return present @ np.bincount(codec.bins_, middle) / present.sum(axis=1)
+    total = present @ np.bincount(codec.bins_, middle)
+    mass = present.sum(axis=1)
+    if atoms is not None:
+        total += (atoms.numbers * atoms.mass).sum(axis=1)
+        mass += atoms.mass.sum(axis=1)
+    return total / mass
 
 
-def quantile(codec: QuantileCodec, present: np.ndarray, q: np.ndarray) -> np.ndarray:
-    """Return quantiles of each row's distribution over bins, (n_rows, n_quantiles)."""
+def quantile(
+    codec: QuantileCodec, present: np.ndarray, q: np.ndarray, atoms: Atoms | None = None
+) -> np.ndarray:
+    """Return quantiles of each row's distribution over bins and atoms, (n_rows, n_quantiles)."""
     cells, start, stop = codec.pieces()
     share = codec.shares()[0][cells] * (stop - start)
     mass = present[:, codec.bins_[cells]] * share
     until = np.cumsum(mass, axis=1)
     has_mass = until > 0
     row = np.arange(len(present))
+    if atoms is None:
+        atoms = Atoms(*np.empty((2, len(present), 0)))
+    low, high = codec.low_[cells], codec.high_[cells]
+    ends = (low * (1 - place) + high * place for place in (start, stop))
+    below = _below(atoms, mass, *ends)
+    total = until[:, -1] + atoms.mass.sum(axis=1)
     out = np.empty((len(present), len(q)))
     for k, level in enumerate(q):
-        target = level * until[:, -1]
+        target = level * total
+        over = below + atoms.mass < (target - 1e-12 * total)[:, None]
+        left = np.minimum(target - (atoms.mass * over).sum(axis=1), until[:, -1])
         # The lowest quantile is in the first piece that has any mass.
-        piece = np.argmax(has_mass & (until >= target[:, None]), axis=1)
+        piece = np.argmax(has_mass & (until >= left[:, None]), axis=1)
         own = mass[row, piece]
-        within = np.clip((target - (until[row, piece] - own)) / own, 0, 1)
+        within = np.full(len(own), 0.5)
+        np.divide(left - (until[row, piece] - own), own, out=within, where=own > 0)
+        within = np.clip(within, 0, 1)
         cell = cells[piece]
         out[:, k] = codec.numbers_at(cell, start[piece] + within * (stop - start)[piece])
+        is_reached = (below < target[:, None]) | (below == 0)  # the lowest quantile may be an atom
+        rows, atom = np.nonzero(is_reached & ~over & (atoms.mass > 0))
+        out[rows, k] = atoms.numbers[rows, atom]
     return out
+
+
+def _below(atoms: Atoms, mass: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """Return the mass of what is below each atom, (n_rows, n_atoms).
+
+    Parameters
+    ----------
+    atoms : Atoms
+    mass : ndarray of shape (n_rows, n_pieces)
+    low, high : ndarray of shape (n_pieces,)
+        The ends of the pieces.
+    """
+    below = np.zeros_like(atoms.mass)
+    length = np.where(high / 2 > low / 2, high / 2 - low / 2, 1.0)
+    for k, numbers in enumerate(atoms.numbers.T):
+        at = numbers[:, None]
+        with np.errstate(over="ignore"):  # by far beyond a short piece
+            part = np.where(high > low, np.clip((at / 2 - low / 2) / length, 0, 1), at > low)
+        below[:, k] = (part * mass).sum(axis=1) + (atoms.mass * (atoms.numbers < at)).sum(axis=1)
+    return below

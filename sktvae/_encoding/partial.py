@@ -356,6 +356,11 @@ def present_shares(encoder: TableEncoder) -> dict[int, np.ndarray]:
                 share = share * codec.limit(Accepted(complete)).share
         if not share.all() and share.any():
             shares[first] = share
+    for i, tie in encoder.fitted.ties.items():
+        head = encoder.fitted.places[i].tie
+        assert head is not None
+        if tie.can_be_missing:
+            shares[head] = 1.0 - tie.says_missing(np.arange(tie.head.n_categories))
     return shares
 
 

@@ -175,25 +175,29 @@ class QuantileCodec(NumberCodec):
         """Whether each code is a single number."""
         return not self._has_position
 
+    def keeps(self, x: np.ndarray) -> np.ndarray:
+        """Return whether each number is one that is kept exactly, since it is frequent."""
+        return self._cells.exactly(x)[0]
+
     def cdf(self, x: np.ndarray) -> np.ndarray:
         """Return the share of the rows below each number, in [0, 1]; NaN if it is missing."""
         present = ~np.isnan(x)
         inside = np.clip(np.where(present, x, self._filler), self._low, self._high)
         cell = self._cells.find(inside)
-        mass, until = self._mass_of_bins()
+        mass, until = self.mass_of_bins()
         bins = self.bins_[cell]
         share = until[bins] + self._position(inside, cell) * mass[bins]
         return np.where(present, share, np.nan)
 
     def quantile(self, share: np.ndarray) -> np.ndarray:
         """Return the numbers below which there are shares of the rows; the inverse of `cdf`."""
-        mass, until = self._mass_of_bins()
+        mass, until = self.mass_of_bins()
         bins = np.searchsorted(until, share, side="right") - 1
         bins = np.clip(np.where(np.isnan(share), 0, bins), 0, len(mass) - 1)
         position = np.clip((share - until[bins]) / mass[bins], 0, 1)
         return np.where(np.isnan(share), np.nan, self._numbers_in(bins, position))
 
-    def _mass_of_bins(self) -> tuple[np.ndarray, np.ndarray]:
+    def mass_of_bins(self) -> tuple[np.ndarray, np.ndarray]:
         """Return the share of each bin in all rows, and that of the bins before it."""
         mass = np.bincount(self.bins_, self.mass_) / self.mass_.sum()
         return mass, np.cumsum(mass) - mass
@@ -269,7 +273,9 @@ class QuantileCodec(NumberCodec):
         high = self._high + half * single[highest]
         edges = np.concatenate([[low], self._cells.edges, [high]])
         with np.errstate(over="ignore"):
-            size, span = self.high_ - self.low_, np.diff(edges)
+            size, span = (
+                np.minimum(x, np.finfo(float).max) for x in (self.high_ - self.low_, np.diff(edges))
+            )
             if self.decimals_ is None:
                 beside = span - size[self._cells.parts]
                 # Between neighbouring floats there is nothing.
@@ -333,20 +339,26 @@ class QuantileCodec(NumberCodec):
         start, stop : ndarray of shape (n_pieces,)
             The part of the cell that a piece is, in [0, 1].
         """
-        length = np.where(self.low_ < self.high_, self.high_ - self.low_, 1.0)
-        singles = self.low_[self.low_ == self.high_]
-        cut = (singles > self.low_[:, None]) & (singles < self.high_[:, None])
+        low, high = self.low_ * self._scale, self.high_ * self._scale
+        length = np.where(low < high, high - low, 1.0)
+        singles = low[low == high]
+        cut = (singles > low[:, None]) & (singles < high[:, None])
         cells, which = np.nonzero(cut)
-        at = (singles[which] - self.low_[cells]) / length[cells]
+        at = (singles[which] - low[cells]) / length[cells]
         n_cells = len(length)
         owner = np.concatenate([np.arange(n_cells), cells])
         start = np.concatenate([np.zeros(n_cells), at])
         order = np.lexsort((start, owner))
         owner, start = owner[order], start[order]
         stop = np.where(np.diff(owner, append=-1) == 0, np.roll(start, -1), 1.0)
-        middle = self.low_[owner] + (start + stop) / 2 * (self.high_ - self.low_)[owner]
+        middle = low[owner] + (start + stop) / 2 * (high - low)[owner]
         ascending = np.argsort(middle, kind="stable")
         return owner[ascending], start[ascending], stop[ascending]
+
+    @property
+    def _scale(self) -> float:
+        """By what numbers are multiplied so that no difference is more than a float can hold."""
+        return 0.25 if max(abs(self._low), abs(self._high)) > 1e300 else 1.0
 
     def rounded(self, x: np.ndarray) -> np.ndarray:
         """Return numbers on the column's grid, if it has one."""
@@ -373,15 +385,18 @@ class QuantileCodec(NumberCodec):
 
         Without a grid, a single number stands for a range as short as a 10^-9th of the column's.
         """
-        half = 0.5e-9 * (self._high - self._low)
+        scale = self._scale
+        half = 0.5e-9 * (self._high * scale - self._low * scale)
         if self.decimals_ is not None:
-            half = self._grid.step / 2
+            half = self._grid.step / 2 * scale
         elif high > low:
             half = 0.0
         single = self.low_ == self.high_
-        length = np.where(single, 1.0, self.high_ - self.low_)
-        start = np.clip((low - half - self.low_) / length, 0, 1)
-        stop = np.clip((high + half - self.low_) / length, 0, 1)
+        lows = self.low_ * scale
+        length = np.where(single, 1.0, self.high_ * scale - lows)
+        with np.errstate(over="ignore"):  # by far beyond a short cell
+            start = np.clip((low * scale - half - lows) / length, 0, 1)
+            stop = np.clip((high * scale + half - lows) / length, 0, 1)
         is_in = (low <= self.low_) & (self.low_ <= high)
         start, stop = np.where(single, 0.0, start), np.where(single, is_in, stop)
         cells = np.flatnonzero(stop > start)

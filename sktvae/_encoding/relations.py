@@ -158,7 +158,17 @@ class LessEqual(Relation):
                 f"first of which is row {wrong[0]}: {shown[0]} > {shown[1]}. Correct or "
                 f"drop them: X[~(X[{self.low!r}] > X[{self.high!r}])]."
             )
-        return self._grid.round(high - np.where(np.isnan(low), self._floor, low))
+        start = np.where(np.isnan(low), self._floor, low)
+        with np.errstate(over="ignore"):
+            difference = high - start
+        wrong = np.flatnonzero(np.isinf(difference))
+        if wrong.size:
+            raise ValueError(
+                f"LessEqual({self.low!r}, {self.high!r}) learns differences, and that of "
+                f"{high[wrong[0]]} and {start[wrong[0]]} in row {wrong[0]} is more than a float "
+                f"can hold. Rescale both columns, such as X[[{self.low!r}, {self.high!r}]] / 1e10."
+            )
+        return self._grid.round(difference)
 
     def decode(self, encoded: Any, sources: list) -> list:
         low = self._low(sources)
@@ -291,7 +301,13 @@ class SumOf(Relation):
                 f"would not be integers. Convert the total: X[{self.total!r}].astype(float)."
             )
         known = [part[~np.isnan(part)] for part in sources]
-        ends = [sum(f(part) for part in known if len(part)) for f in (np.min, np.max)]
+        with np.errstate(over="ignore"):
+            ends = [sum(f(part) for part in known if len(part)) for f in (np.min, np.max)]
+        if np.isinf(ends).any():
+            raise ValueError(
+                f"Sums of {self.parts!r} may range from {ends[0]} to {ends[1]}: more than a float "
+                f"can hold. Rescale the columns, such as X[{[self.total, *self.parts]!r}] / 1e10."
+            )
         if ends[0] < total.limits[0] or ends[1] > total.limits[1]:
             raise ValueError(
                 f"Sums of {self.parts!r} range from {ends[0]:.0f} to {ends[1]:.0f}, more than "

@@ -79,6 +79,7 @@ def suggest_relations(X: Any) -> list[Relation]:
     return scan(TableSchema.learn(frame, container), frame)
 
 
+@np.errstate(over="ignore", invalid="ignore")  # sums of numbers near the largest float
 def scan(
     schema: TableSchema,
     frame: pd.DataFrame,

@@ -4,49 +4,24 @@ A bill is often paid in full, and then two columns of amounts are equal to the c
 often add up to one. Codes tell only that both numbers are in certain bins, so that drawn rows would
 hardly ever be so. A tied column therefore has one more head, before its own, which says which
 earlier column its number follows from, or how near it is to one, if this is so. When rows are
-decoded, the number is computed.
+decoded, the number is computed. `tie_search.py` looks for ties.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
-from sktvae._encoding.accumulation import RowSample, row_levels, share_of_limits
-from sktvae._encoding.columns import related_columns
 from sktvae._encoding.quantile import QuantileCodec
-from sktvae._encoding.relations import Relation
-from sktvae._heads import Categorical, Head
-from sktvae._table.column import Column
-from sktvae._table.schema import TableSchema
+from sktvae._heads import Categorical
 
-# Rows among which ties are looked for; fewer in a table of many columns.
-_MOST_ROWS = 2**14
-# Numbers must be equal in at least this share of the rows, in at least so many rows, and so many
-# times as often as if the two columns were independent of each other. If a number follows by a
-# constant instead, this must hold in at least the second share.
-_LEAST_SHARE, _FEWEST_ROWS, _LEAST_LIFT = 0.01, 20, 3
-_LEAST_SHARE_OF_SHIFTS = 0.1
-_MOST_SOURCES = 4
-# Values that are more frequent than this do not count: the network learns each of them.
-_FREQUENT = 0.05
-# Pairs of rows by which shifts are looked for, and the fewest in a table of many columns.
-_N_PAIRS, _FEWEST_PAIRS = 4000, 1000
-# Rounding errors of computed numbers, relative to the length of their column's range.
-_ROUNDING = 2e-9
 # The ends of the intervals of distances that have a code of their own. The distance of two numbers
 # is the share of the rows of the tied column that have a number in between.
 _ENDS = 2.0 ** -np.arange(6, 12)
 _INTERVALS = np.concatenate([-_ENDS, [0.0], _ENDS[::-1]])
-# A column is near another one if their distance is at most this in at least that share of the rows.
-_CLOSE, _LEAST_CLOSE = 1 / 256, 0.05
-# The rows in which candidates are compared first, the fewest of these in a table of many columns,
-# and how many candidates are then compared in all rows.
-_SCREENED_ROWS, _FEWEST_SCREENED, _N_SCREENED = 500, 100, 3
 # A number is replaced only if its distance from the new one is at most this.
 _NEAR = 0.1
 
@@ -76,18 +51,21 @@ class Source:
         return self.sign == 1 and not self.shift
 
     def forwards(self, numbers: np.ndarray) -> np.ndarray:
-        """Return what follows from numbers of the column."""
-        return numbers if self.is_equal else self.shift + self.sign * numbers
+        """Return what follows from numbers of the column; infinity if this is too large."""
+        with np.errstate(over="ignore"):
+            return numbers if self.is_equal else self.shift + self.sign * numbers
 
     def backwards(self, numbers: np.ndarray) -> np.ndarray:
-        """Return the numbers of the column from which others follow."""
-        return numbers if self.is_equal else self.sign * (numbers - self.shift)
+        """Return the numbers of the column from which others follow; infinity if too large."""
+        with np.errstate(over="ignore"):
+            return numbers if self.is_equal else self.sign * (numbers - self.shift)
 
     def holds(self, own: np.ndarray, numbers: np.ndarray) -> np.ndarray:
         """Return in which rows a number follows from that of the column."""
         if self.is_equal:
             return own == numbers
-        return np.abs(own - self.forwards(numbers)) <= self.tolerance
+        with np.errstate(over="ignore"):
+            return np.abs(own - self.forwards(numbers)) <= self.tolerance
 
     def label(self, name: Any) -> Any:
         """Return what a user sees: a name, or such as "1 - name"."""
@@ -110,17 +88,37 @@ class Tie:
         All of them before the column; the first that holds counts.
     near : int, default=None
         The position of a column, before this one, that often has nearly the same number.
+    can_be_missing : bool, default=False
+        Whether one of these columns has missing values. That a number does not follow because it,
+        or the other one, is missing then has a code of its own: it is not drawn where a missing
+        cell is imputed.
     """
 
     column: int
     sources: tuple[Source, ...]
     near: int | None = None
+    can_be_missing: bool = False
 
     @property
-    def head(self) -> Head:
-        """Code 0 is "none of them", code k + 1 is ``sources[k]``, others are intervals."""
-        n_intervals = 0 if self.near is None else len(_INTERVALS) - 1
-        return Categorical(1 + len(self.sources) + n_intervals)
+    def head(self) -> Categorical:
+        """Code 0 is "none of them", code k + 1 is ``sources[k]``, then there are intervals.
+
+        The last code is "none of them, and one is missing", if this can be.
+        """
+        return Categorical(1 + len(self.sources) + self._n_intervals + self.can_be_missing)
+
+    @property
+    def _n_intervals(self) -> int:
+        return 0 if self.near is None else len(_INTERVALS) - 1
+
+    def intervals(self, codes: np.ndarray) -> np.ndarray:
+        """Return the interval of distances that each code stands for, -1 for none."""
+        interval = np.asarray(codes).astype(int) - len(self.sources) - 1
+        return np.where((interval >= 0) & (interval < self._n_intervals), interval, -1)
+
+    def says_missing(self, codes: np.ndarray) -> np.ndarray:
+        """Return which codes say that a number is missing."""
+        return (codes == 1 + len(self.sources) + self._n_intervals) & self.can_be_missing
 
     @property
     def positions(self) -> list[int]:
@@ -147,239 +145,153 @@ class Tie:
             codes[is_near] = len(self.sources) + interval[is_near]
         for k in reversed(range(len(self.sources))):
             codes[self.sources[k].holds(own, others[k])] = k + 1
+        if self.can_be_missing:
+            is_missing = np.logical_or.reduce([np.isnan(one) for one in numbers])
+            codes[is_missing & (codes == 0)] = 1 + len(self.sources) + self._n_intervals
         return codes
 
 
-# Finding
+# Decoding
 
 
-def number_sample(n_columns: int, dtype: Any = float) -> RowSample:
-    """Return an empty sample of the rows in which ties are looked for.
-
-    Which rows it takes follows from their levels alone, so that samples of several columns are of
-    the same rows.
-    """
-    return RowSample(int(share_of_limits(n_columns) * _MOST_ROWS), dtype)
-
-
-def ties_of(
-    frame: pd.DataFrame,
-    schema: TableSchema,
+def that_follow(
+    ties: Mapping[int, Tie],
     codecs: Sequence[Any],
-    relations: Sequence[Relation],
-    min_samples: int,
-    weight: np.ndarray | None,
-) -> dict[int, Tie]:
-    """Return the ties of a table in memory, see `find_ties`."""
-    sample = number_sample(len(codecs), np.int64)
-    sample.add(np.arange(len(frame)), row_levels(0, len(frame)))
-    rows = sample.values
-    numbers = {
-        i: schema.columns[i].read(frame.iloc[rows, i])
-        for i in can_be_tied(schema, codecs, relations)
-    }
-    return find_ties(schema, codecs, numbers, min_samples, None if weight is None else weight[rows])
-
-
-def can_be_tied(
-    schema: TableSchema, codecs: Sequence[Any], relations: Sequence[Relation]
-) -> list[int]:
-    """Return the positions of columns of numbers or times that are part of no relation.
-
-    If each code is one number, codes tell which numbers are equal, and there is no tie.
-    """
-    related = related_columns(schema, relations)
-    return [
-        i
-        for i, (column, codec) in enumerate(zip(schema.columns, codecs, strict=True))
-        if column.is_numeric
-        and isinstance(codec, QuantileCodec)
-        and i not in related
-        and not codec.is_exact
-    ]
-
-
-def find_ties(
-    schema: TableSchema,
-    codecs: Sequence[Any],
-    numbers: Mapping[int, np.ndarray],
-    min_samples: int,
-    weight: np.ndarray | None = None,
-) -> dict[int, Tie]:
-    """Return ties, by the position of the tied column.
+    kept: Mapping[int, tuple[np.ndarray, Any]],
+    i: int,
+) -> list[tuple[int, int, np.ndarray]]:
+    """Return what the numbers of column i may follow from in rows that are partly known.
 
     Parameters
     ----------
-    schema : TableSchema
-    codecs : list of codec or None
-        Fitted, one per column.
-    numbers : dict of int to ndarray of shape (n_sampled,)
-        The plain columns that can be tied, in the same rows, none of which has weight 0.
-    min_samples : int
-        The fewest rows that a tie may rest on; it is 20 at least.
-    weight : ndarray of shape (n_sampled,), default=None
-        How many rows each of them counts for.
+    ties : dict of int to Tie
+    codecs : sequence of Codec or None
+    kept : dict of int to tuple (mask, plain column)
+        What is known of each column, by its position.
+    i : int
+
+    Returns
+    -------
+    follow : list of tuple (position, code, numbers)
+        If the tie of the column at the position has this code, column i holds these numbers; NaN
+        where they are not known, or none that the column could hold.
     """
-    at = sorted(numbers)
-    n_rows = len(numbers[at[0]]) if at else 0
-    if len(at) < 2 or not n_rows:
-        return {}
-    table = np.stack([numbers[i] for i in at], axis=1)
-    weight = np.ones(n_rows) if weight is None else weight
-    n_pairs = max(_FEWEST_PAIRS, int(share_of_limits(len(schema.columns)) * _N_PAIRS))
-    pairs = np.random.default_rng(0).integers(0, n_rows, (2, n_pairs))
-    fewest = max(_FEWEST_ROWS, min_samples)
-    ties = {}
-    for k in range(1, len(at)):
-        own, others = table[:, k], table[:, :k]
-        column = schema.columns[at[k]]
-        is_alike = np.array([_same_unit(column, schema.columns[i]) for i in at[:k]])
-        candidates = [Source(int(j)) for j in np.flatnonzero(is_alike)]
-        low, high = codecs[at[k]].ends
-        tolerance = _ROUNDING * (high - low)
-        shifts = _shifts(own, others, pairs, tolerance)
-        candidates += [s for s in shifts if is_alike[s.column] and column.kind == "number"]
-        mass = _mass_of_rare(own, weight)
-        chosen = _best(own, others, candidates, mass, weight, fewest)
-        for source in chosen:
-            mass[source.holds(own, others[:, source.column])] = 0.0
-        alike = others if is_alike.all() else others[:, is_alike]
-        near = _nearest(own, alike, codecs[at[k]], mass, _LEAST_CLOSE * weight.sum(), fewest)
-        if chosen or near is not None:
-            sources = tuple(replace(source, column=at[source.column]) for source in chosen)
-            position = None if near is None else at[np.flatnonzero(is_alike)[near]]
-            ties[at[k]] = Tie(at[k], sources, position)
-    return ties
-
-
-def _mass_of_rare(own: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """Return the weights of the rows that count: 0 where a number is missing or frequent.
-
-    The network learns by itself when a number and its source are both at a frequent value.
-    """
-    _, which = np.unique(own, return_inverse=True)
-    frequency = np.bincount(which, weight)[which] / weight.sum()
-    return np.where(~np.isnan(own) & (frequency <= _FREQUENT), weight, 0.0)
-
-
-def _best(
-    own: np.ndarray,
-    others: np.ndarray,
-    candidates: list[Source],
-    mass: np.ndarray,
-    weight: np.ndarray,
-    fewest: int,
-) -> list[Source]:
-    """Return the sources from which numbers follow most often, each in rows that are left.
-
-    The one value that is there most often if a source holds does not count.
-    """
-    if not candidates:
-        return []
-    values, which = np.unique(own, return_inverse=True)
-    holds = np.stack([s.holds(own, others[:, s.column]) for s in candidates], axis=1)
-    least = np.where([s.is_equal for s in candidates], _LEAST_SHARE, _LEAST_SHARE_OF_SHIFTS)
-    least = least * weight.sum()
-    chosen: list[Source] = []
-    while len(chosen) < _MOST_SOURCES:
-        n_tied = mass @ holds
-        n_tied[(n_tied < least) | ((mass > 0) @ holds.astype(float) < fewest)] = 0.0
-        best = int(np.argmax(n_tied))
-        if not n_tied[best]:
-            break
-        by_value = np.bincount(which, mass * holds[:, best], len(values))
-        chance = _chance(own, candidates[best], others, mass, weight)
-        if by_value.sum() - by_value.max() >= max(least[best], _LEAST_LIFT * chance):
-            chosen.append(candidates[best])
-            holds &= ~holds[:, [best]]
-        holds[:, best] = False
-    return chosen
-
-
-def _nearest(
-    own: np.ndarray,
-    others: np.ndarray,
-    codec: QuantileCodec,
-    mass: np.ndarray,
-    least: float,
-    fewest: int,
-) -> int | None:
-    """Return which other column has nearly the same number most often, if this is often."""
-    rows = np.flatnonzero(mass)
-    if not len(rows) or not others.shape[1]:
-        return None
-    n_screened = max(_FEWEST_SCREENED, int(share_of_limits(others.shape[1]) * _SCREENED_ROWS))
-    some = rows[:: max(1, len(rows) // n_screened)]
-    ranks = np.sort(own[rows])
-    at, to = own[some].reshape(-1, 1), others[some]
-    distance = np.abs(np.searchsorted(ranks, to) - np.searchsorted(ranks, at)) / len(ranks)
-    share_close = ((distance <= 2 * _CLOSE) & (to != at)).mean(axis=0)
-    shuffled = np.random.default_rng(0).permutation(rows)
-    found, most = None, 0.0
-    for j in np.argsort(-share_close, kind="stable")[:_N_SCREENED]:
-        is_close = _is_close(codec, own[rows], others[rows, j])
-        by_chance = _is_close(codec, own[rows], others[shuffled, j])
-        n_close = float(mass[rows] @ is_close)
-        enough = max(least, _LEAST_LIFT * float(mass[rows] @ by_chance), most)
-        if n_close >= enough and is_close.sum() >= fewest:
-            found, most = int(j), n_close
-    return found
-
-
-def _is_close(codec: QuantileCodec, own: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Return in which rows two numbers are near each other, but not equal."""
-    return (np.abs(codec.cdf(own) - codec.cdf(other)) <= _CLOSE) & (own != other)
-
-
-def _shifts(
-    own: np.ndarray, others: np.ndarray, pairs: np.ndarray, tolerance: float
-) -> list[Source]:
-    """Return how numbers may follow from others, other than by being equal.
-
-    If a number is ``shift + sign * x`` in a share of the rows, the same shift is found in two
-    random rows with the square of this probability.
-    """
-    one, other = pairs
-    step = own[one] - own[other]
-    one, other, step = (values[np.abs(step) > tolerance] for values in (one, other, step))
-    if not len(step):
-        return []
-    steps = others[one] - others[other]
     found = []
-    for sign in (1, -1):
-        same = np.abs(step[:, None] - sign * steps) <= tolerance
-        for j in np.flatnonzero(same.sum(axis=0) >= _LEAST_SHARE_OF_SHIFTS**2 * len(step) / 2):
-            shifts = np.sort(own[one[same[:, j]]] - sign * others[one[same[:, j]], j])
-            starts = np.flatnonzero(np.diff(shifts, prepend=-np.inf) > tolerance)
-            runs = np.diff(np.append(starts, len(shifts)))
-            shift = float(np.median(shifts[starts[runs.argmax()] :][: runs.max()]))
-            if sign < 0 or abs(shift) > tolerance:
-                found.append(Source(int(j), sign, float(f"{shift:.9g}"), tolerance))
+    for j, tie in ties.items():
+        for k, source in enumerate(tie.sources):
+            other = source.column if i == j else j
+            if i in (j, source.column) and other in kept:
+                computed = source.forwards if i == j else source.backwards
+                wanted = computed(_known(*kept[other]))
+                found.append((j, k + 1, _possible(codecs[i], wanted, source.tolerance)))
+        if tie.near is None or i not in (j, tie.near):
+            continue
+        other = tie.near if i == j else j
+        if other in kept:
+            cdf = codecs[j].cdf(_known(*kept[other]))
+            for k, middle in enumerate((_INTERVALS[1:] + _INTERVALS[:-1]) / 2):
+                share = cdf + middle if i == j else cdf - middle
+                wanted = codecs[i].rounded(codecs[j].quantile(share))
+                found.append((j, len(tie.sources) + k + 1, _possible(codecs[i], wanted, 0.0)))
     return found
 
 
-def _same_unit(one: Column, other: Column) -> bool:
-    """Whether equal plain numbers stand for equal values."""
-    unit = lambda column: (getattr(column, "unit", None), getattr(column, "has_zone", None))
-    return one.kind == other.kind and unit(one) == unit(other)
+def contradicted(
+    ties: Mapping[int, Tie],
+    codecs: Sequence[Any],
+    codes: Mapping[int, np.ndarray],
+    kept: Mapping[int, tuple[np.ndarray, Any]],
+) -> np.ndarray:
+    """Return the rows in which codes that were drawn contradict the numbers that are known.
+
+    The network knows the bins of numbers, but not which of them are equal, unless all columns of a
+    tie are known. If two columns follow from a third that is not known, being equal to each other
+    says that both do so in this row, and not being equal says that one of them does not. The same
+    holds if one of the two follows from the third, and the third from the other.
+
+    Parameters
+    ----------
+    ties : dict of int to Tie
+    codecs : sequence of Codec or None
+    codes : dict of int to ndarray of shape (n_samples,)
+        Of the heads of the ties, by the position of the column.
+    kept : dict of int to tuple (mask, plain column)
+        What is known of each column, by its position.
+
+    Returns
+    -------
+    rows : int ndarray
+    """
+    plain = {i: _known(*kept[i]) for tie in ties.values() for i in tie.positions if i in kept}
+    n_rows = len(next(iter(codes.values()), ()))
+    nobody, wrong = np.zeros(n_rows, dtype=bool), np.zeros(n_rows, dtype=bool)
+    implied = _implied_by_sources(ties, codes, plain, kept)
+    for j, tie in ties.items():
+        if j not in plain:
+            continue
+        own = plain[j]
+        is_rare = ~np.isnan(own) & ~codecs[j].keeps(own)  # frequent numbers are equal by chance
+        is_said: dict[int, np.ndarray] = {}
+        for k, source in enumerate(tie.sources):
+            is_said[source.column] = is_said.get(source.column, nobody) | (codes[j] == k + 1)
+        for k, source in enumerate(tie.sources):
+            i, said = source.column, codes[j] == k + 1
+            numbers = source.backwards(own)
+            if i in plain:
+                holds = source.holds(own, plain[i])
+                wrong |= said & ~holds & ~np.isnan(own) & ~np.isnan(plain[i])
+                wrong |= is_rare & holds & ((codes[j] == 0) | (codes[j] > k + 1))
+                numbers = np.where(kept[i][0], np.nan, numbers)  # also if it is known to be missing
+            for other, by, other_numbers, other_said in implied.setdefault(i, []):
+                if other == j:  # x and -x
+                    continue
+                with np.errstate(over="ignore", invalid="ignore"):
+                    apart = np.abs(numbers - other_numbers)  # NaN unless both are known
+                tolerance, both = max(source.tolerance, by.tolerance), said & other_said
+                wrong |= both & (apart > tolerance)
+                past = by.column if other == i else other  # j may follow from it without i
+                follows = both | is_said.get(past, nobody) | tie.says_missing(codes[j])
+                wrong |= is_rare & (apart <= tolerance) & ~follows
+            implied[i].append((j, source, numbers, said))
+    return np.flatnonzero(wrong)
 
 
-def _chance(
-    own: np.ndarray, source: Source, others: np.ndarray, mass: np.ndarray, weight: np.ndarray
-) -> float:
-    """Return in how many rows a source would hold if the columns were independent."""
-    other = source.forwards(others[:, source.column])
-    if source.tolerance:
-        own, other = (np.round(x / (4 * source.tolerance)) for x in (own, other))
-    values, which = np.unique(own, return_inverse=True)
-    of_own = np.bincount(which, mass, len(values))
-    place = np.searchsorted(values, other).clip(max=len(values) - 1)
-    is_shared = values[place] == other
-    of_other = np.bincount(place[is_shared], weight[is_shared], len(values))
-    return float(of_own @ of_other / weight.sum())
+def _implied_by_sources(
+    ties: Mapping[int, Tie],
+    codes: Mapping[int, np.ndarray],
+    plain: Mapping[int, np.ndarray],
+    kept: Mapping[int, tuple[np.ndarray, Any]],
+) -> dict[int, list[tuple[int, Source, np.ndarray, np.ndarray]]]:
+    """Return what numbers that are not known would be if they follow from known ones.
+
+    Returns
+    -------
+    implied : dict of int to list of tuple (position, source, numbers, said)
+        By the position of the column; the first of each tuple is that of the column whose tie says
+        in which rows this is so.
+    """
+    implied: dict[int, list[tuple[int, Source, np.ndarray, np.ndarray]]] = {}
+    for i, tie in ties.items():
+        for k, source in enumerate(tie.sources):
+            if source.column in plain:
+                numbers = source.forwards(plain[source.column])
+                if i in plain:
+                    numbers = np.where(kept[i][0], np.nan, numbers)
+                implied.setdefault(i, []).append((i, source, numbers, codes[i] == k + 1))
+    return implied
 
 
-# Decoding
+def _known(rows: np.ndarray, plain: np.ndarray) -> np.ndarray:
+    return np.where(rows, plain, np.nan)
+
+
+def _possible(codec: Any, wanted: np.ndarray, tolerance: float) -> np.ndarray:
+    """Return numbers on the grid of a column; NaN where the column cannot hold them."""
+    low, high = codec.ends
+    wanted = np.where(np.isinf(wanted), np.nan, wanted)
+    on_grid = codec.rounded(wanted)
+    can_be = (low <= on_grid) & (on_grid <= high) & (np.abs(on_grid - wanted) <= tolerance)
+    return np.where(can_be, on_grid, np.nan)
 
 
 def resolve(
@@ -447,13 +359,11 @@ class _Numbers:
     def write(self, to: int, wanted: np.ndarray, tolerance: float, rows: np.ndarray) -> None:
         """Write numbers into some rows of a column, where the column and its bounds allow it."""
         codec, drawn = self.codecs[to], self.plain[to][rows]
-        on_grid = codec.rounded(wanted)
-        low, high = codec.ends
-        can_be = (low <= on_grid) & (on_grid <= high) & (np.abs(on_grid - wanted) <= tolerance)
+        on_grid = _possible(codec, wanted, tolerance)
+        can_be = np.abs(codec.cdf(on_grid) - codec.cdf(drawn)) <= _NEAR  # not if one is NaN
         if to in self.bounds:
             low, high = (ends[rows] for ends in self.bounds[to])
             can_be &= (low <= on_grid) & (on_grid <= high)
-        can_be &= np.abs(codec.cdf(on_grid) - codec.cdf(drawn)) <= _NEAR
         self.plain[to][rows[can_be]] = on_grid[can_be]
 
     def bring_near(
@@ -482,7 +392,7 @@ class _Numbers:
             Those of the rows that have the code of an interval.
         """
         assert tie.near is not None
-        interval = codes.astype(int) - len(tie.sources) - 1
+        interval = tie.intervals(codes)
         rows = rows[interval[rows] >= 0]
         low, high = _INTERVALS[interval[rows]], _INTERVALS[interval[rows] + 1]
         cdf = self.codecs[tie.column].cdf

@@ -68,6 +68,7 @@ class DecimalGrid:
         return DecimalGrid(max(self.decimals, other.decimals))
 
 
+@np.errstate(over="ignore")  # of numbers near the largest float, which lie on no coarser grid
 def almost_on_grid(
     values: np.ndarray, counts: np.ndarray, grid: DecimalGrid, *, at_most: float = 0.01
 ) -> tuple[int, float] | None:

@@ -29,7 +29,8 @@ def contents_of(estimator: Any, X_train: Any) -> pd.DataFrame:
         One row per column, whose name is the index:
 
         - ``kind``, ``codec``: those of ``encoder_.columns_``;
-        - ``keeps``: what is kept, in words;
+        - ``keeps``: what is kept, in words, also of which other columns its numbers often follow
+          from or are near, and in how many training rows;
         - ``n_values``: how many values are kept exactly;
         - ``rests_on``: on how many training rows that rests at least: the least number of rows
           which have a value that is kept, or which a share or a mean was computed from; NaN if
@@ -43,6 +44,7 @@ def contents_of(estimator: Any, X_train: Any) -> pd.DataFrame:
     schema = encoder.schema_
     plain = {column.name: column.read(frame.iloc[:, i]) for i, column in enumerate(schema.columns)}
     relations = {name: one for one in encoder.relations_ for name in one.targets}
+    ties = {schema.names[i]: tie for i, tie in encoder.fitted.ties.items()}
     rows = []
     for name, codec, about in zip(
         schema.names, encoder.codecs_, encoder.columns_.itertuples(), strict=True
@@ -52,6 +54,8 @@ def contents_of(estimator: Any, X_train: Any) -> pd.DataFrame:
             kept = f"nothing of its own: it follows from {relation}", 0, np.nan, np.nan
         else:
             kept = _kept(codec, _learned(plain, name, relation))
+        if name in ties:
+            kept = _with_tie(kept, ties[name], codec, schema.names, plain)
         rows.append(dict(zip(_COLUMNS, (about.kind, about.codec, *kept), strict=True)))
     index = pd.Index(schema.names, name="column", tupleize_cols=False)
     return pd.DataFrame(rows, index=index, columns=_COLUMNS)
@@ -76,6 +80,35 @@ def _kept(codec: Any, values: Any) -> tuple[str, int, float, float]:
     if not getattr(codec, "missing_", False):
         return words, n_values, rests_on, np.nan
     return f"{words}; the share of missing values", n_values, rests_on, float(pd.isna(values).sum())
+
+
+def _with_tie(
+    kept: tuple[str, int, float, float], tie: Any, codec: Any, names: list, plain: dict
+) -> tuple[str, int, float, float]:
+    """Return what is kept of a column and of how its numbers follow from others.
+
+    The report holds no numbers of the table, so the constant of a tie is not told.
+    """
+    words, n_values, rests_on, n_missing = kept
+    codes = tie.encode([plain[names[i]] for i in tie.positions], codec)
+    found = [
+        (f"{_follows(source)} {names[source.column]!r}", int((codes == k + 1).sum()))
+        for k, source in enumerate(tie.sources)
+    ]
+    if tie.near is not None:
+        found.append((f"is near {names[tie.near]!r}", int((tie.intervals(codes) >= 0).sum())))
+    for what, n_rows in found:
+        words += f"; that it {what} in {_count(n_rows, 'row', 'rows')}"
+    rests_on = np.nanmin([rests_on, *(n_rows for _, n_rows in found)])
+    return words, n_values, float(rests_on), n_missing
+
+
+def _follows(source: Any) -> str:
+    if source.is_equal:
+        return "equals"
+    if source.sign < 0:
+        return "is a constant minus" if source.shift else "is minus"
+    return "is a constant plus"
 
 
 def _categories(codec: Any, values: Any) -> tuple[str, int, float]:

@@ -114,7 +114,9 @@ def identifiers(table: PlainTable) -> list[int]:
 
 def _is_counted(values: np.ndarray) -> bool:
     """Whether numbers are whole, and fill half of their range or more."""
-    return bool((values == np.floor(values)).all() and np.ptp(values) < 2 * len(values))
+    return bool(
+        (values == np.floor(values)).all() and values.max() / 2 - values.min() / 2 < len(values)
+    )
 
 
 def read_tables(**tables: Any) -> tuple[PlainTable, ...]:

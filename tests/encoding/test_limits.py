@@ -230,6 +230,36 @@ def test_means_and_quantiles_are_those_of_what_is_drawn(codec, column):
         assert share[values <= number + 1e-9].sum() >= level - 5e-3
 
 
+def test_the_distribution_of_numbers_that_may_follow_is_that_of_draws():
+    rng = np.random.default_rng(0)
+    codec = QuantileCodec().fit(np.round(rng.lognormal(3, 1, 1000), 2))
+    n_bins = int(codec.bins_.max()) + 1
+    present, left = rng.dirichlet(np.full(n_bins, 0.5), (2, 3))
+    follow = [
+        (np.array([12.5, 40.0, np.nan]), np.array([0.3, 0.2, 0.9])),
+        (np.array([12.5, 3.25, np.nan]), np.array([0.4, 0.3, 0.9])),  # the first one is the same
+    ]
+    rest, atoms = outcomes.with_atoms(present, left, follow)
+    np.testing.assert_allclose(atoms.mass, [[0.4, 0], [0.2, 0.3], [0, 0]])
+    np.testing.assert_allclose(rest[2], present[2])
+    np.testing.assert_allclose(rest[:2], left[:2] * [[0.6], [0.5]])
+    for k in range(3):
+        draws = codec._numbers_in(rng.choice(n_bins, 20_000, p=left[k]), rng.random(20_000))
+        if k == 2:
+            draws = codec._numbers_in(rng.choice(n_bins, 20_000, p=present[k]), rng.random(20_000))
+        u = rng.random(20_000)
+        draws = np.where(u < atoms.mass[k, 0], atoms.numbers[k, 0], draws)
+        draws = np.where(u > 1 - atoms.mass[k, 1], atoms.numbers[k, 1], draws)
+        one = outcomes.Atoms(atoms.numbers[k : k + 1], atoms.mass[k : k + 1])
+        mean = outcomes.mean(codec, rest[k : k + 1], one)[0]
+        assert abs(mean - draws.mean()) < 5 * draws.std() / 140
+        levels = np.array([0.0, 0.05, 0.3, 0.5, 0.6, 0.8, 0.95, 1.0])
+        found = outcomes.quantile(codec, rest[k : k + 1], levels, one)[0]
+        assert (np.diff(found) >= 0).all()
+        for level, number in zip(levels[1:-1], found[1:-1], strict=True):
+            assert (draws < number).mean() - 0.02 < level < (draws <= number).mean() + 0.02
+
+
 @pytest.mark.parametrize("codec", CODECS.values(), ids=CODECS)
 @pytest.mark.parametrize("column", COLUMNS.values(), ids=COLUMNS)
 def test_bounds_of_bins_hold_all_that_is_drawn_from_them(codec, column):

@@ -16,6 +16,7 @@ from sktvae import (
 )
 from sktvae._encoding.chunked import TableAccumulator
 from sktvae._encoding.partial import recorded_variables
+from sktvae._encoding.ties import Source, Tie, contradicted
 from sktvae._table.containers import as_frame
 from sktvae._table.pieces import SeenTable
 from tests.conftest import small
@@ -249,16 +250,26 @@ def test_nearly_empty_columns(n, every):
     pd.testing.assert_frame_equal(encoder.inverse_transform(encoder.transform(X)).isna(), X.isna())
 
 
-def test_a_tie_rests_on_as_many_rows_as_all_else(table):
-    X = table.assign(payment=table["payment"].where(table.index % 10 == 0))
-    n_equal = int((X["bill"] == X["payment"]).sum())
-    assert TableEncoder(min_samples=n_equal - 5).fit(X).ties_ == {"payment": ["bill"]}
-    assert TableEncoder(min_samples=n_equal + 1).fit(X).ties_ == {}
+def test_a_tie_rests_on_many_rows(table):
+    """A model that has learned ties from fewer rows knows them from others."""
+    X = table.copy()
+    equal = np.flatnonzero(X["bill"] == X["payment"])
+    part = np.round(X["bill"] * np.random.default_rng(1).uniform(0.05, 0.95, len(X)), 2)
+    X.loc[equal[200:], "payment"] = part
+    assert TableEncoder(min_samples=195).fit(X).ties_ == {"payment": ["bill"]}
+    assert TableEncoder(min_samples=201).fit(X).ties_ == {}
+    X.loc[equal[140:], "payment"] = part
+    assert TableEncoder(min_samples=1).fit(X).ties_ == {}
     rng = np.random.default_rng(0)
     few = pd.DataFrame({"x": amounts(rng), "y": amounts(rng)})
     few.loc[:9, "y"] = few.loc[:9, "x"]
     heavy = np.where(few.index < 10, 40, 1)
     assert TableEncoder().fit(few, sample_weight=heavy).ties_ == {}
+
+
+def test_numbers_that_are_near_rest_on_more_rows(close):
+    assert TableEncoder().fit(close).ties_ == {"second": ["about first"]}  # 1,000 of 2,000 rows
+    assert TableEncoder().fit(close[:1000]).ties_ == {}
 
 
 def test_pieces_whose_times_have_other_units_have_the_ties_of_the_table():
@@ -475,6 +486,39 @@ def test_three_equal_columns_of_which_one_is_known(three, name):
         assert share_equal(rows, one, other) > 0.4
 
 
+def test_the_first_of_three_equal_columns_is_imputed_as_the_others_say(three):
+    """Whether the others are equal to each other tells whether they follow from it."""
+    X, model = three
+    filled = model.impute(X.assign(a=np.nan), random_state=0)
+    is_same = filled["b"] == filled["c"]
+    assert share_equal(filled[is_same], "a", "b") > 0.97
+    others = filled[~is_same]
+    assert ((others["a"] == others["b"]) | (others["a"] == others["c"])).mean() < 0.12
+
+
+def test_which_codes_contradict_known_numbers():
+    codec = QuantileCodec().fit(np.append(np.zeros(300), amounts(np.random.default_rng(0))))
+    b = np.array([5.0, 5, 5, 5, 5, 5, 0, np.nan])
+    c = np.array([5.0, 5, 5, 7, 7, 7, 0, 7.0])
+    kept = {1: (~np.isnan(b), b), 2: (np.ones(8, dtype=bool), c)}
+    wrong = lambda ties, *codes: contradicted(
+        ties, [codec] * 3, dict(zip((1, 2), map(np.array, codes), strict=True)), kept
+    ).tolist()
+    # Both follow from the first: being equal, or not, says whether they do so in the same row.
+    ties = {1: Tie(1, (Source(0),)), 2: Tie(2, (Source(0),))}
+    assert wrong(ties, [1, 1, 0, 1, 1, 0, 0, 0], [1, 0, 0, 1, 0, 0, 0, 1]) == [1, 2, 3]
+    # The third may also follow from the second.
+    ties[2] = Tie(2, (Source(0), Source(1)))
+    assert wrong(ties, [1, 0, 0, 1, 1, 0, 0, 0], [1, 1, 2, 0, 2, 2, 0, 2]) == [1, 4, 5]
+    assert wrong(ties, [0, 0, 0, 0, 0, 0, 0, 0], [0, 1, 2, 1, 0, 0, 2, 1]) == [0, 1]
+    ties[2] = Tie(2, (Source(0, -1, 12.0, 1e-6),))  # what both say of the first is 5
+    assert wrong(ties, [1, 0, 1, 1, 1, 0, 0, 1], [1, 0, 0, 1, 0, 1, 0, 1]) == [0, 4, 5]
+    kept[0] = np.arange(8) < 2, np.array([np.nan, 5, 0, 0, 0, 0, 0, 0])  # missing, known, unknown
+    ties[2] = Tie(2, (Source(0),))
+    assert wrong(ties, [0, 0, 0, 0, 0, 0, 0, 0], [0, 0, 0, 0, 0, 0, 0, 0]) == [1, 2]
+    assert wrong({}, [0] * 8, [0] * 8) == []
+
+
 @pytest.mark.parametrize("hidden", ["bill", "payment"])
 def test_imputed_cells_are_equal_as_often_and_the_others_stay(table, model, hidden):
     holes = table.assign(**{hidden: table[hidden].where(table.index % 2 > 0)})
@@ -483,8 +527,36 @@ def test_imputed_cells_are_equal_as_often_and_the_others_stay(table, model, hidd
     pd.testing.assert_frame_equal(filled.where(known), holes.where(known))
     was, now = share_equal(table.iloc[::2]), share_equal(filled.iloc[::2])
     assert abs(was - now) < 0.12
-    mean = model.impute(holes, strategy="mean")
-    assert mean.notna().all(axis=None)
+    for strategy in ("mean", "median"):
+        assert model.impute(holes, strategy=strategy).notna().all(axis=None)
+
+
+def test_means_and_medians_respect_ties(model):
+    """A mean is what draws average to; a number that is most often equal is equal."""
+    known = [150.0, 345.23, 507.86, 763.47]
+    for hidden, other in (("bill", "payment"), ("payment", "bill")):
+        rows = pd.DataFrame({"bill": np.nan, "city": "Oslo", "payment": np.nan}, index=range(4))
+        rows[other] = known
+        many = rows.loc[np.repeat(rows.index, 1000)].reset_index(drop=True)
+        draws = model.impute(many, random_state=1)[hidden].to_numpy().reshape(4, -1)
+        mean = model.impute(rows, strategy="mean")[hidden]
+        assert (np.abs(mean / draws.mean(axis=1) - 1) < 0.12).all()
+        np.testing.assert_allclose(mean, model.conditional_mean(rows, hidden), atol=0.01)
+        median = model.impute(rows, strategy="median")[hidden]
+        if hidden == "bill":  # given a large payment, it was most often all
+            assert (median[1:] == known[1:]).all()
+            levels = model.conditional_quantile(rows, "bill", [0.2, 0.5, 0.99])
+            assert (levels[1:, 1] == known[1:]).all() and (levels[:, 2] > known).all()
+        else:
+            assert (median < known).all()
+
+
+def test_medians_respect_that_numbers_are_near_others(close, model_of_close):
+    """A half of the second readings are near the first, which are in the middle of the others."""
+    middle = close["second"].quantile([0.3, 0.7])
+    rows = close[close["first"].between(*middle)].head(300)
+    filled = model_of_close.impute(rows.assign(second=np.nan), strategy="median")
+    assert share_close(filled) > 0.9 and (filled["second"] > filled["first"]).mean() > 0.9
 
 
 def test_an_imputer_learns_ties_from_the_rows_in_which_both_are_known(table):

@@ -111,6 +111,27 @@ def test_related_columns_are_judged_by_what_is_learned():
     assert contents.loc["country", "keeps"].startswith("nothing of its own: it follows from Fixed")
 
 
+def test_what_is_kept_of_numbers_that_follow_from_others_and_on_how_many_rows_it_rests():
+    rng = np.random.default_rng(0)
+    x, how = rng.integers(0, 10**6, 1000) / 1000, rng.integers(0, 4, 1000)
+    other = rng.integers(0, 10**6, 1000) / 1000
+    y = np.select([how == 0, how == 1, how == 2], [x, 1000 - x, x + 0.5], other)
+    near = np.round(x + rng.uniform(0.001, 0.5, 1000), 3)
+    X = pd.DataFrame({"x": x, "y": y, "z": np.where(how > 0, near, other)})
+    model = Encoded(X)
+    assert sorted(model.encoder_.ties_["y"]) == ["1000 - x", "x", "x + 0.5"]
+    contents = contents_of(model, X)
+    kept = contents.loc["y", "keeps"]
+    assert f"that it equals 'x' in {(how == 0).sum()} rows" in kept
+    assert f"that it is a constant minus 'x' in {(how == 1).sum()} rows" in kept
+    assert f"that it is a constant plus 'x' in {(how == 2).sum()} rows" in kept
+    assert "1000" not in kept and "0.5" not in kept  # no values of the table
+    assert " that it is near " in contents.loc["z", "keeps"]
+    assert "that it" not in contents.loc["x", "keeps"]
+    few = contents_of(model, X.iloc[np.flatnonzero(how != 1)[:400]])  # as if it held in no row
+    assert few.loc["y", "rests_on"] == 0 < few.loc["x", "rests_on"]
+
+
 # Attacks and words
 
 
