@@ -6,9 +6,9 @@ import copy
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from numbers import Integral
 from typing import Any
@@ -28,7 +28,7 @@ from sktvae._model.layout import Batch, Layout
 from sktvae._model.vae import VAE
 from sktvae._privacy.rows import PrivateRows, private_rows
 from sktvae._table.chunks import Chunks, as_chunks
-from sktvae._threads import one_thread, own_number
+from sktvae._threads import denormals_as_zero, one_thread, own_number
 from sktvae._training.disk import RowsOnDisk
 from sktvae._training.holdout import split
 from sktvae._training.loop import Trained, train
@@ -398,7 +398,7 @@ class FittingMixin:
         # In batches of one order, that order is the same on all ranks.
         host_seed = group.own_seed(seeds[1]) if any_order else seeds[1]
         plan = self._plan(group.total(training.n_rows), epochs, any_order)
-        with self._threads(vae, plan):
+        with self._computing(vae, plan):
             trained = train(
                 vae.to(device),
                 training.to(device),
@@ -417,12 +417,14 @@ class FittingMixin:
         n_cells = n_rows * len(self.vae_.layout.variables)
         return resolve_device(self.device, n_cells, FEWEST_CELLS_TO_PASS)
 
-    def _threads(self, vae: VAE, plan: TrainingPlan) -> AbstractContextManager:
-        """Return the context of a training: torch has one thread if a step is small operations."""
+    @contextmanager
+    def _computing(self, vae: VAE, plan: TrainingPlan) -> Iterator[None]:
+        """The context of a training: torch has one thread if a step is small operations."""
         # Those of the independent decoder are few, and large if its layers and the batch are.
         work = plan.batch_size * sum(parameter.numel() for parameter in vae.parameters())
         is_large = isinstance(vae.decoder, IndependentDecoder) and work >= _LEAST_WORK_OF_THREADS
-        return nullcontext() if is_large else one_thread()
+        with nullcontext() if is_large else one_thread(), denormals_as_zero():
+            yield
 
     def _plan(self, n_rows: int, epochs: int, any_order: bool) -> TrainingPlan:
         batch_size, dropout = self.batch_size, self.dropout

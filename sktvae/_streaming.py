@@ -186,7 +186,7 @@ class StreamingMixin(FittingMixin):
             name = "any_order" if any_order else "vae"
             weights = so_far[name] if name in so_far else stream.begin(vae, n_steps)
         device = resolve_device(self.device, rows.n_rows * len(vae.layout.variables))
-        with self._threads(vae, plan):
+        with self._computing(vae, plan):
             weights, history = stream.learn(
                 vae.to(device),
                 weights,

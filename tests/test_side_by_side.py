@@ -1,5 +1,6 @@
 """The two networks of a fit are trained at the same time, each on one thread."""
 
+import sys
 import threading
 
 import numpy as np
@@ -57,6 +58,27 @@ def test_operations_share_threads_only_if_they_are_large(n_threads, monkeypatch,
     layers = {"decoder": "independent", "decompress_dims": (width, width), "batch_size": 400}
     TVAESynthesizer(**layers, epochs=1, conditional=False).fit(noise_table())
     assert set(seen) == {expected} and torch.get_num_threads() == 3
+
+
+@pytest.mark.parametrize("before", [False, True])
+def test_only_training_takes_denormal_numbers_as_zero(monkeypatch, before):
+    """In a long training, they would make steps several times as slow."""
+    are_zero = lambda: bool(torch.tensor([1e-30]) * 1e-10 == 0) and sys.float_info.min * 0.5 == 0
+    seen, train = [], _fitting.train
+
+    def watched(*args, **kwargs):
+        seen.append(are_zero())
+        return train(*args, **kwargs)
+
+    monkeypatch.setattr(_fitting, "train", watched)
+    if not torch.set_flush_denormal(before):
+        pytest.skip("this processor cannot do it")
+    try:
+        TVAESynthesizer(epochs=1).fit(noise_table())  # both networks, one in another thread
+        assert are_zero() == before
+    finally:
+        torch.set_flush_denormal(False)
+    assert len(seen) >= 2 and all(seen)
 
 
 def test_one_thread_is_for_the_caller_alone(n_threads):
