@@ -33,6 +33,7 @@ from sktvae._training.disk import RowsOnDisk
 from sktvae._training.holdout import split
 from sktvae._training.loop import Trained, train
 from sktvae._training.plan import (
+    CLIP,
     LEAST_PATIENCE,
     READOUT,
     TrainingPlan,
@@ -450,6 +451,7 @@ class FittingMixin:
             smooth=is_small(n_rows),
             least_patience=LEAST_PATIENCE,
             readout=READOUT if has_readout else 0.0,
+            clip=CLIP if self.decoder == "autoregressive" else 0.0,  # the paper has no such limit
             average=self.average,
             calibrate=self.calibrate,
             n_iter_no_change=self.n_iter_no_change,

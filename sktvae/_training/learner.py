@@ -62,7 +62,7 @@ class Learner:
         # A code that few rows have gets few gradients: decay would make the network forget it.
         undecayed = {"vae.decoder.embedding"} if plan.any_order else ()
         self.weights = FlatWeights(trained, plan.weight_decay, plan.average, frozen, undecayed)
-        self.optimizer = Adam(self.weights.vector, plan.learning_rate, plan.l2scale)
+        self.optimizer = Adam(self.weights.vector, plan.learning_rate, plan.l2scale, plan.clip)
         self._dropout = Dropout(plan.dropout, generator) if plan.dropout else None
         self._recorded: RecordedSteps | None = None
         self.record(recorded_steps(generator, group))

@@ -15,6 +15,8 @@ from torch.optim.adam import adam
 # last fifth of all steps. Polynomial-decay averaging, Shamir & Zhang (ICML 2013), equation 4 with
 # eta = 4.
 _ETA = 4
+# Steps before gradients are clipped, and steps over which their mean length is taken.
+_UNCLIPPED, _RECENT = 20, 100
 
 
 class FlatWeights:
@@ -175,10 +177,16 @@ class Adam:
     learning_rate : float
     l2scale : float
         L2 penalty, added to the gradient.
+    clip : float
+        A gradient is at most so many times as long as those of about the last hundred steps were
+        on average, after clipping; 0 for any length. It is clipped before the penalty is added.
     """
 
-    def __init__(self, vector: Tensor, learning_rate: float, l2scale: float = 0.0):
-        self.vector = vector
+    def __init__(
+        self, vector: Tensor, learning_rate: float, l2scale: float = 0.0, clip: float = 0.0
+    ):
+        self.vector, self._clip = vector, clip
+        self._length = torch.zeros((), device=vector.device)
         self._means = [torch.zeros_like(vector.detach())]
         self._squares = [torch.zeros_like(vector.detach())]
         self._n_steps = [torch.zeros((), device=vector.device)]
@@ -187,6 +195,8 @@ class Adam:
     @torch.no_grad()
     def step(self) -> None:
         assert self.vector.grad is not None
+        if self._clip:
+            self._clip_(self.vector.grad)
         adam(
             [self.vector],
             [self.vector.grad],
@@ -204,16 +214,31 @@ class Adam:
             eps=1e-8,
         )
 
+    def _clip_(self, gradient: Tensor) -> None:
+        """Shorten a gradient that is much longer than those before it.
+
+        Nothing is read from the device, so that steps can be recorded.
+        """
+        n_steps, length = self._n_steps[0], torch.linalg.vector_norm(gradient)
+        is_any = (n_steps < _UNCLIPPED) | (self._length == 0)
+        longest = torch.where(is_any, torch.inf, self._clip * self._length)
+        gradient.mul_((longest / length).clamp(max=1))
+        # of the first steps the mean, from then on a running mean
+        share = 1 / (n_steps + 1).clamp(max=_RECENT)
+        self._length.lerp_(torch.minimum(length, longest), share)
+
     def state(self) -> dict[str, Any]:
-        """The running means of gradients and of their squares, in plain arrays."""
+        """The running means of gradients, of their squares and lengths, in plain numbers."""
         means, squares = _array(self._means[0]), _array(self._squares[0])
-        return {"means": means, "squares": squares, "n_steps": int(self._n_steps[0])}
+        numbers = {"n_steps": int(self._n_steps[0]), "length": float(self._length)}
+        return {"means": means, "squares": squares} | numbers
 
     def load_(self, state: dict[str, Any]) -> None:
         """Go on from a `state`, which may be of the first weights only, or of more."""
         _fill_start(self._means[0], state["means"])
         _fill_start(self._squares[0], state["squares"])
         self._n_steps[0].fill_(state["n_steps"])
+        self._length.fill_(state["length"])
 
 
 def _array(numbers: Tensor) -> np.ndarray:

@@ -7,6 +7,9 @@ from dataclasses import dataclass, replace
 
 # In steps: an epoch of a small table has only a few.
 LEAST_PATIENCE = 100
+# Longest gradient, relative to the mean of recent ones: now and then one is a hundred times as long
+# as usual, and a step along it undoes what a tenth of the training has learned.
+CLIP = 1.4
 # Weight of the readout: the posterior means become features, and the bound stays.
 READOUT = 1.0
 # What `tol` refers to where checks do not follow epochs: an epoch of the largest table of which the
@@ -66,6 +69,8 @@ class TrainingPlan:
     readout : float, default=0
         The weight of the loss of :class:`~sktvae._model.readout.Readout`, of which the gradient
         reaches the posterior but not the decoder.
+    clip : float, default=0
+        A gradient is at most so many times as long as recent ones were on average; 0 for any.
     steps_per_check : int, default=1000
         The loss is checked at the end of each epoch. An epoch with more steps than this is divided
         into equal parts of at most so many steps, each followed by a check, so that training on a
@@ -94,6 +99,7 @@ class TrainingPlan:
     steps_per_check: int = 1000
     n_ranks: int = 1
     readout: float = 0.0
+    clip: float = 0.0
 
 
 def for_any_order(plan: TrainingPlan) -> TrainingPlan:

@@ -65,7 +65,7 @@ def begin(vae: VAE, n_averaged: int = 0) -> Weights:
     """
     live = torch.cat([p.detach().reshape(-1) for p in vae.parameters()]).numpy()
     zeros = np.zeros_like(live)
-    optimizer = {"means": zeros, "squares": zeros, "n_steps": 0}
+    optimizer = {"means": zeros, "squares": zeros, "n_steps": 0, "length": 0.0}
     return {"live": live, "average": live, "n_averaged": n_averaged} | optimizer
 
 

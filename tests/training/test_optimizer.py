@@ -2,6 +2,7 @@ import subprocess
 import sys
 
 import numpy as np
+import pytest
 import torch
 from torch import nn
 
@@ -110,3 +111,48 @@ def test_what_is_undecayed_loses_nothing():
     after = dict(layers.named_parameters())
     assert torch.equal(after["kept.weight"], before["kept.weight"])
     assert torch.allclose(after["other.weight"], before["other.weight"] / 2)
+
+
+def lengths_of_gradients(lengths, clip=1.5):
+    """The lengths that gradients of these lengths have after a step."""
+    vector = torch.zeros(16).requires_grad_()
+    vector.grad = torch.zeros(16)
+    optimizer, after = Adam(vector, 0.01, clip=clip), []
+    for length in lengths:
+        vector.grad.fill_(length / 4)  # 16 entries
+        optimizer.step()
+        after.append(float(torch.linalg.vector_norm(vector.grad)))
+    return after, optimizer
+
+
+def test_a_gradient_that_is_much_longer_than_others_is_clipped():
+    before = [1.0] * 50 + [1000.0, 1.0, 1.4, 1000.0]
+    after, _ = lengths_of_gradients(before)
+    np.testing.assert_allclose(after[:50], 1, rtol=1e-5)
+    np.testing.assert_allclose(after[50:], [1.5, 1, 1.4, 1.5], rtol=0.03)
+    np.testing.assert_allclose(lengths_of_gradients(before, clip=0.0)[0], before, rtol=1e-5)
+
+
+def test_the_limit_follows_gradients_that_become_longer_for_good():
+    after, _ = lengths_of_gradients([1.0] * 50 + [10.0] * 1500)
+    assert after[50] < 1.6 and after[-1] > 9.9
+
+
+def test_the_first_gradients_are_of_any_length():
+    after, _ = lengths_of_gradients([1.0, 500.0, 1.0, 30.0])
+    np.testing.assert_allclose(after, [1.0, 500.0, 1.0, 30.0], rtol=1e-5)
+
+
+def test_a_gradient_after_none_at_all_is_not_lost():
+    after, _ = lengths_of_gradients([0.0] * 30 + [1.0])
+    np.testing.assert_allclose(after, [0.0] * 30 + [1.0], rtol=1e-5)
+
+
+def test_a_stream_goes_on_with_the_limit_of_before():
+    _, before = lengths_of_gradients([1.0] * 50)
+    vector = torch.zeros(16).requires_grad_()
+    vector.grad = torch.full((16,), 100.0)
+    after = Adam(vector, 0.01, clip=1.5)
+    after.load_(before.state())
+    after.step()
+    assert float(torch.linalg.vector_norm(vector.grad)) == pytest.approx(1.5, rel=0.03)
