@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from sktvae._imputer import TVAEImputer
     from sktvae._presets import XU2019
     from sktvae._privacy.settings import DifferentialPrivacy
+    from sktvae._rejection import RejectionSynthesizer
     from sktvae._synthesizer import TVAESynthesizer
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "LessEqual",
     "ModeCodec",
     "QuantileCodec",
+    "RejectionSynthesizer",
     "SumOf",
     "TVAEImputer",
     "TVAESynthesizer",
@@ -45,6 +47,7 @@ _HOMES = {
     "LessEqual": "_encoding.relations",
     "ModeCodec": "_encoding.mode",
     "QuantileCodec": "_encoding.quantile",
+    "RejectionSynthesizer": "_rejection",
     "SumOf": "_encoding.relations",
     "TVAEImputer": "_imputer",
     "TVAESynthesizer": "_synthesizer",

@@ -7,7 +7,9 @@ How the network draws a row is in `sktvae._model.drawing`. Blocks go to threads,
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -29,6 +31,8 @@ _SCORE_DRAWS = 8
 _DRAWN_ROWS, _DRAWN_NUMBERS = CACHED_ROWS, 4_000_000
 # The fewest rows that are drawn at a time for tables of fewer rows.
 _FEWEST_ROWS = 16 * _DRAWN_ROWS
+# The most rows that `draw_codes` draws at a time.
+_MOST_DRAWN_ROWS = 32 * _DRAWN_ROWS
 # Rows of a table that go to a thread together. Products with fewer rows than the second number are
 # computed in other ways, and would differ in their last bits from those with more.
 _BLOCK_ROWS, _LEAST_BLOCK = 1024, 16
@@ -62,7 +66,7 @@ def draw_table(
         With the container, columns and dtypes that `encoder` saw in `fit`.
     """
     heads = _Drawn(vae, n_rows, generator, z).heads(slice(0, n_rows))
-    return _decoded(encoder, heads, n_rows, 0)
+    return decode_table(encoder, heads, n_rows, 0)
 
 
 def draw_tables(
@@ -81,11 +85,76 @@ def draw_tables(
         heads = drawn.heads(rows)
         for part in row_blocks(rows.stop - rows.start, batch_size):
             own = [head[part] for head in heads]
-            yield _decoded(encoder, own, part.stop - part.start, rows.start + part.start)
+            yield decode_table(encoder, own, part.stop - part.start, rows.start + part.start)
 
 
-def _decoded(encoder: TableEncoder, heads: list[np.ndarray], n_rows: int, first_row: int) -> Any:
-    """Return a table of codes, the rows of a larger one from `first_row` on."""
+def draw_codes(vae: VAE, generator: Generator) -> Iterator[tuple[list[np.ndarray], int]]:
+    """Draw rows in codes, without end: a few at first, then more and more at a time.
+
+    Parameters
+    ----------
+    vae : VAE
+    generator : torch.Generator
+        See `draw_table`.
+
+    Yields
+    ------
+    heads : list of ndarray of shape (n_rows,)
+        An array for each head.
+    n_rows : int
+    """
+    drawn = _Drawn(vae, sys.maxsize, generator)
+    first, n_rows = 0, _DRAWN_ROWS
+    while True:
+        yield drawn.heads(slice(first, first + n_rows)), n_rows
+        first += n_rows
+        n_rows = min(2 * n_rows, _MOST_DRAWN_ROWS)
+
+
+def decode_tables(
+    encoder: TableEncoder, pieces: Iterable[tuple[list[np.ndarray], int]], batch_size: int
+) -> Iterator[Any]:
+    """Decode rows in codes to tables of `batch_size` rows each, but for the last one.
+
+    Parameters
+    ----------
+    encoder : TableEncoder
+    pieces : iterable of tuple (heads, n_rows)
+        As those of `draw_codes`.
+    batch_size : int
+
+    Yields
+    ------
+    table : DataFrame, ndarray, ...
+        A single one without rows if there are none.
+    """
+    first, n_waiting = 0, 0
+    waiting = [[np.empty(0) for _ in encoder.heads_]]
+    for heads, n_rows in pieces:
+        waiting.append(heads)
+        n_waiting += n_rows
+        while n_waiting >= batch_size:
+            joined = [np.concatenate(parts) for parts in zip(*waiting, strict=True)]
+            yield decode_table(encoder, [head[:batch_size] for head in joined], batch_size, first)
+            waiting = [[head[batch_size:] for head in joined]]
+            first, n_waiting = first + batch_size, n_waiting - batch_size
+    if n_waiting or not first:
+        joined = [np.concatenate(parts) for parts in zip(*waiting, strict=True)]
+        yield decode_table(encoder, joined, n_waiting, first)
+
+
+def check_batch_size(batch_size: Any) -> int:
+    """Return the number of rows of a table; raise ValueError if it is not an integer >= 1."""
+    is_integer = isinstance(batch_size, Integral) and not isinstance(batch_size, bool)
+    if not is_integer or batch_size < 1:
+        raise ValueError(f"batch_size must be an integer >= 1, got {batch_size!r}.")
+    return int(batch_size)
+
+
+def decode_table(
+    encoder: TableEncoder, heads: list[np.ndarray], n_rows: int, first_row: int
+) -> Any:
+    """Return a table of rows in codes, those of a larger one from `first_row` on."""
     parts = parts_to_decode(encoder.fitted, heads, n_rows, first_row=first_row)
     columns: dict = {}
     for part in in_threads(lambda part: part(), parts, torch.device("cpu")):

@@ -453,10 +453,7 @@ class TVAESynthesizer(
         """
         check_is_fitted(self)
         n_samples = n_rows_wanted(n_samples, conditions)
-        is_integer = isinstance(batch_size, Integral) and not isinstance(batch_size, bool)
-        if not is_integer or batch_size < 1:
-            raise ValueError(f"batch_size must be an integer >= 1, got {batch_size!r}.")
-        batch_size = int(batch_size)
+        batch_size = _generation.check_batch_size(batch_size)
         if conditions is not None:
             call = self._conditional_call(random_state)
             return call.sample_batches(n_samples, conditions, batch_size)

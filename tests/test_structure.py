@@ -46,6 +46,7 @@ MAY_IMPORT = {
         *("_training", *LEAVES),
     },
     "_oversampler": {"_collective", "_synthesizer", "_table", "_random"},
+    "_rejection": {"_encoding", "_generation", "_synthesizer", "_table", *LEAVES},
     "imbalanced": {"_oversampler"},
     "metrics": {"_table", "_warnings"},
     "inspection": {"metrics", "_table", "_warnings"},
@@ -53,7 +54,7 @@ MAY_IMPORT = {
     "_where": {"_files"},
     "_cli": {"__init__", "_files", "_where", "_version", "inspection", "metrics"},
     "__main__": {"_cli"},
-    "__init__": {"_encoding", "_imputer", "_privacy", "_synthesizer", *LEAVES},
+    "__init__": {"_encoding", "_imputer", "_privacy", "_rejection", "_synthesizer", *LEAVES},
 }
 MUST_NOT_IMPORT = {
     "_table": {"torch", "joblib"},

@@ -79,9 +79,24 @@ def parts_to_decode(
         of_relations = {i: own[i] for i in sorted(own.keys() & related)}
         parts.append(functools.partial(decoding.related, of_relations))
     if tied:
-        codes = {i: heads[p.tie] for i, p in fitted.places.items() if p.tie is not None}
-        parts.append(functools.partial(decoding.tied, {i: own[i] for i in sorted(tied)}, codes))
+        parts.append(functools.partial(decoding.tied, *_of_ties(fitted, heads)))
     return parts
+
+
+def tied_numbers(
+    fitted: FittedTable, heads: list[np.ndarray], n_samples: int
+) -> dict[int, np.ndarray]:
+    """Return the plain columns that are tied, or that others are tied to, by their positions."""
+    return _Decoding(fitted, n_samples, {}, {}, 0).numbers(*_of_ties(fitted, heads))
+
+
+def _of_ties(
+    fitted: FittedTable, heads: list[np.ndarray]
+) -> tuple[dict[int, list[np.ndarray]], dict[int, np.ndarray]]:
+    """Return the heads of the columns of ties, and those of the ties themselves."""
+    places = fitted.places
+    own = {i: heads[places[i].own] for i in sorted(fitted.tied)}
+    return own, {i: heads[p.tie] for i, p in places.items() if p.tie is not None}
 
 
 @dataclass
@@ -128,10 +143,17 @@ class _Decoding:
         self, heads: dict[int, list[np.ndarray]], codes: dict[int, np.ndarray]
     ) -> dict[int, pd.Series]:
         """Decode tied columns, and those that they are tied to."""
+        plain = self.numbers(heads, codes)
+        return {i: self.schema.columns[i].write(values) for i, values in plain.items()}
+
+    def numbers(
+        self, heads: dict[int, list[np.ndarray]], codes: dict[int, np.ndarray]
+    ) -> dict[int, np.ndarray]:
+        """Return the plain columns of `tied`."""
         plain = {i: self._limited(i, self._plain(i, own)) for i, own in heads.items()}
         places = {i: np.asarray(heads[i][-1], dtype=float) for i in codes}
         resolve(self.fitted.ties, self.codecs, codes, places, plain, self.kept, self.bounds)
-        return {i: self.schema.columns[i].write(values) for i, values in plain.items()}
+        return plain
 
     def _plain(self, i: int, heads: list[np.ndarray]) -> Any:
         codec = self.codecs[i]
