@@ -105,6 +105,7 @@ CONTENTS = {
         "imputation",
         "oversampling",
         "anomalies",
+        "rejection",
     ],
 }
 

@@ -104,11 +104,13 @@ def draw_codes(vae: VAE, generator: Generator) -> Iterator[tuple[list[np.ndarray
     n_rows : int
     """
     drawn = _Drawn(vae, sys.maxsize, generator)
-    first, n_rows = 0, _DRAWN_ROWS
+    first, n_blocks = 0, -(-_DRAWN_ROWS // drawn.size)
     while True:
+        n_rows = n_blocks * drawn.size
         yield drawn.heads(slice(first, first + n_rows)), n_rows
         first += n_rows
-        n_rows = min(2 * n_rows, _MOST_DRAWN_ROWS)
+        if n_rows < _MOST_DRAWN_ROWS:
+            n_blocks *= 2
 
 
 def decode_tables(
@@ -128,8 +130,7 @@ def decode_tables(
     table : DataFrame, ndarray, ...
         A single one without rows if there are none.
     """
-    first, n_waiting = 0, 0
-    waiting = [[np.empty(0) for _ in encoder.heads_]]
+    first, n_waiting, waiting = 0, 0, []
     for heads, n_rows in pieces:
         waiting.append(heads)
         n_waiting += n_rows
@@ -139,6 +140,7 @@ def decode_tables(
             waiting = [[head[batch_size:] for head in joined]]
             first, n_waiting = first + batch_size, n_waiting - batch_size
     if n_waiting or not first:
+        waiting = waiting or [[np.empty(0) for _ in encoder.heads_]]
         joined = [np.concatenate(parts) for parts in zip(*waiting, strict=True)]
         yield decode_table(encoder, joined, n_waiting, first)
 
@@ -172,6 +174,11 @@ class _Drawn:
         The rows of the whole sample.
     generator : torch.Generator
     z : tensor of shape (n_rows, E), default=None
+
+    Attributes
+    ----------
+    size : int
+        The number of rows that are drawn together.
     """
 
     def __init__(self, vae: VAE, n_rows: int, generator: Generator, z: Tensor | None = None):
@@ -181,21 +188,21 @@ class _Drawn:
         self._layers = self._vae.decoder.drawing_layers()
         factor = 1 if self.device.type == "cpu" else _DEVICE_FACTOR
         numbers = factor * _DRAWN_NUMBERS // self._vae.decoder.numbers_per_drawn_row
-        self._size = max(1, min(factor * _DRAWN_ROWS, numbers))
+        self.size = max(1, min(factor * _DRAWN_ROWS, numbers))
 
     def heads(self, rows: slice) -> list[np.ndarray]:
         """Return the codes of some rows, an array for each head."""
         if rows.start == rows.stop:
             return [np.empty(0) for _ in self._vae.layout.heads]
-        first, last = rows.start // self._size, (rows.stop - 1) // self._size
+        first, last = rows.start // self.size, (rows.stop - 1) // self.size
         blocks = in_threads(self._block, range(first, last + 1), self.device)
-        start = first * self._size
+        start = first * self.size
         part = slice(rows.start - start, rows.stop - start)
         return [np.concatenate(parts)[part] for parts in zip(*blocks, strict=True)]
 
     @torch.inference_mode()
     def _block(self, k: int) -> list[np.ndarray]:
-        rows = slice(k * self._size, min((k + 1) * self._size, self._n_rows))
+        rows = slice(k * self.size, min((k + 1) * self.size, self._n_rows))
         # torch's generator keeps 32 bits of a seed. The factor is odd, so no two blocks share one.
         generator = Generator(self.device).manual_seed((self._seed + k * 0x9E3779B1) % 2**32)
         if self._z is None:

@@ -11,27 +11,30 @@ import numpy as np
 from sklearn.base import BaseEstimator, _fit_context, clone
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.utils._param_validation import HasMethods, Interval
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 
 from sktvae import _generation
 from sktvae._collective import current_group
 from sktvae._encoding.conditions import n_rows_wanted
+from sktvae._encoding.mode import ModeCodec
 from sktvae._encoding.ordered import ordered_codes
 from sktvae._persistence import VersionedMixin
 from sktvae._random import seeds_of
 from sktvae._synthesizer import TVAESynthesizer
 from sktvae._table.chunks import as_chunks
 
-# A classifier learns to tell at most so many rows of the table from so many times as many draws.
-_MOST_ROWS, _DRAWS_PER_ROW = 100_000, 4
+# A classifier learns to tell at most so many rows of the table from so many times as many draws,
+# and sees at most so many numbers of both together.
+_MOST_ROWS, _DRAWS_PER_ROW, _MOST_NUMBERS = 100_000, 4, 25_000_000
 # The share of both that it does not learn from, by which it is judged; and the fewest real ones.
 _HELD_OUT, _FEWEST_HELD_OUT = 0.1, 20
-# The share of the draws that should be accepted more often than always.
-_SHARE_BEYOND = 0.005
+# The share of the draws that should be accepted more often than always, and the share of all draws
+# that is accepted at least.
+_SHARE_BEYOND, _LEAST_ACCEPTANCE = 0.005, 0.05
 # Probabilities of a classifier lie between this and one minus this.
 _LEAST_PROBABILITY = 1e-4
 # Draws from which the share of accepted ones is estimated.
-_ROWS_TO_COUNT = 10_000
+_ROWS_TO_COUNT = 20_000
 # Leaves rest on many rows, and trees are small, so that they know little of single ones.
 _TREES = {
     "max_iter": 200,
@@ -53,16 +56,19 @@ class Rejection:
         Each has learned to tell real rows, of class 1, from draws that those before it accept.
     bound : float
         Logarithm of the odds from which on a row is always accepted.
+    rate : float
+        The share of all draws that is accepted.
     """
 
     classifiers: tuple[Any, ...] = ()
     bound: float = 0.0
+    rate: float = 1.0
 
     def log_odds(self, codes: np.ndarray) -> np.ndarray:
         """Return the logarithm of the product of the odds of all classifiers, of shape (n_rows,).
 
-        The odds of a classifier are those among as many real rows as it had, not as many as draws;
-        the bound is on the same scale.
+        They include the ratio of real rows to draws among which the classifiers were trained; so
+        does the bound, and the ratio cancels.
         """
         total = np.zeros(len(codes))
         for classifier in self.classifiers:
@@ -73,11 +79,20 @@ class Rejection:
         """Return the probability that each row is accepted."""
         return np.exp(np.minimum(self.log_odds(codes) - self.bound, 0.0))
 
-    def and_then(self, classifier: Any, drawn: np.ndarray) -> Rejection:
-        """Return the rejection that asks one more classifier, given draws that this one accepts."""
+    def and_then(self, classifier: Any, accepted: np.ndarray, drawn: np.ndarray) -> Rejection:
+        """Return the rejection that also consults one more classifier.
+
+        Parameters
+        ----------
+        classifier : classifier
+        accepted, drawn : ndarray of shape (n_rows, n_codes)
+            Draws that this rejection accepts, and any draws.
+        """
         after = Rejection((*self.classifiers, classifier))
-        bound = float(np.quantile(after.log_odds(drawn), 1 - _SHARE_BEYOND))
-        return Rejection(after.classifiers, bound)
+        log_odds = after.log_odds(drawn)
+        bound = float(np.quantile(after.log_odds(accepted), 1 - _SHARE_BEYOND))
+        bound = min(bound, _bound_of_rate(log_odds, _LEAST_ACCEPTANCE))
+        return Rejection(after.classifiers, bound, _rate(log_odds, bound))
 
 
 def learn_rejection(
@@ -91,8 +106,8 @@ def learn_rejection(
     """Learn which draws to reject, one classifier after the other.
 
     Each classifier learns to tell real rows from those that are drawn and accepted so far. It is
-    kept if held-out rows, real and drawn, are told better than by chance; the first one of which
-    this is not so is the last.
+    kept if it tells held-out rows, real and drawn, apart better than by chance. The first that does
+    not ends the rounds, and so does a rate of acceptance that has become as low as it may be.
 
     Parameters
     ----------
@@ -111,12 +126,14 @@ def learn_rejection(
     rejection : Rejection
     """
     random = np.random.default_rng(seed)
-    order = random.permutation(len(real))[:_MOST_ROWS]
+    n_numbers = (1 + _DRAWS_PER_ROW) * max(real.shape[1], 1)
+    order = random.permutation(len(real))[: min(_MOST_ROWS, _MOST_NUMBERS // n_numbers)]
     real, weight = real[order], None if weight is None else weight[order]
     n_out = max(_FEWEST_HELD_OUT, int(_HELD_OUT * len(real)))
     rejection = Rejection()
-    if not real.shape[1] or len(real) < 2 * n_out:
+    if not n_rounds or not real.shape[1] or len(real) < 2 * n_out:
         return rejection
+    any_drawn = draw(rejection, _ROWS_TO_COUNT, int(random.integers(2**31)))
     for _ in range(n_rounds):
         drawn = draw(rejection, _DRAWS_PER_ROW * len(real), int(random.integers(2**31)))
         n_drawn_out = _DRAWS_PER_ROW * n_out
@@ -132,8 +149,24 @@ def learn_rejection(
         )
         if not _is_positive(gain, _weights(weight, slice(None, n_out), n_drawn_out)):
             break
-        rejection = rejection.and_then(fitted, drawn)
+        rejection = rejection.and_then(fitted, drawn, any_drawn)
+        if rejection.rate <= 1.01 * _LEAST_ACCEPTANCE:
+            break
     return rejection
+
+
+def _rate(log_odds: np.ndarray, bound: float) -> float:
+    """Return the mean probability that draws are accepted."""
+    return float(np.exp(np.minimum(log_odds - bound, 0.0)).mean())
+
+
+def _bound_of_rate(log_odds: np.ndarray, rate: float) -> float:
+    """Return the bound with which this share of draws is accepted."""
+    low, high = float(log_odds.min()), float(log_odds.max()) - np.log(rate)
+    while high - low > 1e-6:
+        middle = (low + high) / 2
+        low, high = (middle, high) if _rate(log_odds, middle) > rate else (low, middle)
+    return low
 
 
 def _weights(weight: np.ndarray | None, rows: slice, n_drawn: int) -> np.ndarray | None:
@@ -167,7 +200,7 @@ def _gain(classifier: Any, codes: np.ndarray, are_real: bool) -> np.ndarray:
 
 
 class RejectionSynthesizer(VersionedMixin, BaseEstimator):
-    """Draw rows by a synthesizer, and reject those that classifiers recognise as synthetic.
+    """Draw rows with a synthesizer, and reject those that classifiers recognise as synthetic.
 
     A classifier learns to tell the rows of the table from rows that a
     :class:`~sktvae.TVAESynthesizer` draws. If it is right, its odds are the ratio of the two
@@ -182,16 +215,19 @@ class RejectionSynthesizer(VersionedMixin, BaseEstimator):
     Parameters
     ----------
     synthesizer : TVAESynthesizer, default=None
-        The synthesizer that draws; it is cloned. Its parameters can be searched over as
-        ``synthesizer__epochs``. None is ``TVAESynthesizer(conditional=False)``.
+        The synthesizer that draws; it is cloned. If one is given, its parameters can be searched
+        over as ``synthesizer__epochs``. None is ``TVAESynthesizer(conditional=False)``. It must not
+        use a :class:`~sktvae.ModeCodec`.
     n_rounds : int, default=3
-        The number of classifiers, at most. Rounds end when a classifier cannot tell held-out rows
-        better than by chance; on small tables there may be none.
+        The number of classifiers, at most. Rounds end when a classifier does not tell held-out rows
+        apart better than by chance, by more than one standard error; on small tables there may be
+        none. They also end when only one draw in 20 would be accepted.
     classifier : classifier, default=None
         A classifier with `predict_proba` that accepts NaN, of which a clone is fitted in each
         round. It is given one number per column, see Notes. None is a
         :class:`~sklearn.ensemble.HistGradientBoostingClassifier` of 200 small trees, whose leaves
-        rest on 200 rows at least. A classifier that learns more of each row also tells more of it.
+        rest on 200 rows at least. Others may keep more of the rows that they are given, such as all
+        of them (nearest neighbours).
     random_state : int, RandomState instance or None, default=None
         Seed of `fit` and `sample`. None uses the `random_state` of `synthesizer`.
 
@@ -220,8 +256,9 @@ class RejectionSynthesizer(VersionedMixin, BaseEstimator):
     rows a little better than others nevertheless; docs/benchmarks.md shows how much this helps an
     attacker who holds the model.
 
-    The odds are cut where one draw in 200 exceeds them, so that the others are not rejected for
-    the sake of a few.
+    The odds are cut: one in 200 of the draws that all but the last classifier accept has odds
+    beyond the bound, or more if the rate of acceptance would otherwise be below 5 %. The other
+    draws are then not rejected for the sake of a few.
 
     References
     ----------
@@ -273,10 +310,10 @@ class RejectionSynthesizer(VersionedMixin, BaseEstimator):
         ----------
         X : DataFrame or array-like of shape (n_samples, n_features)
             A table in memory, see :meth:`TVAESynthesizer.fit`. The classifiers learn from at most
-            100,000 of its rows, chosen at random.
+            100,000 of its rows, chosen at random, or fewer if it has more than fifty columns.
         y : ignored
         sample_weight : array-like of shape (n_samples,), default=None
-            As in :meth:`TVAESynthesizer.fit`; the classifiers get weights, too.
+            As in :meth:`TVAESynthesizer.fit`; the classifiers get weights, too, and must take them.
 
         Returns
         -------
@@ -285,8 +322,9 @@ class RejectionSynthesizer(VersionedMixin, BaseEstimator):
         Raises
         ------
         ValueError, TypeError
-            If a parameter is wrong, a column cannot be modelled, the table is read piece by piece,
-            or the synthesizer promises differential privacy. The estimator is left as it was.
+            If a parameter is wrong, a column cannot be modelled or is encoded by a ModeCodec, the
+            table is read piece by piece, or the synthesizer promises differential privacy. The
+            estimator is left as it was.
         """
         current_group().refuse("RejectionSynthesizer")
         synthesizer = clone(self._synthesizer())
@@ -296,12 +334,14 @@ class RejectionSynthesizer(VersionedMixin, BaseEstimator):
                 "which there is no promise of differential privacy. Use the TVAESynthesizer alone, "
                 "or set privacy=None."
             )
+        _refuse_modes(synthesizer)
         if as_chunks(X) is not None:
             raise ValueError(
                 "RejectionSynthesizer needs a table in memory, and X is read piece by piece. Load "
                 "the table, or a sample of its rows, into memory, or use a TVAESynthesizer."
             )
-        seeds = seeds_of(self._random_state(), 5)
+        seeds = seeds_of(self._random_state(), 3, call=1)
+        classifier = self._classifier(seeds[1], sample_weight is not None)
         if self.random_state is not None:
             synthesizer.set_params(random_state=seeds[0])
         synthesizer.fit(X, sample_weight=sample_weight)
@@ -313,11 +353,10 @@ class RejectionSynthesizer(VersionedMixin, BaseEstimator):
             pieces = _accepted(synthesizer, rejection, n_rows, seed)
             return np.concatenate([codes for _, codes in pieces])
 
-        rejection = learn_rejection(
-            real, encoded.weight, draw, self._classifier(seeds[1]), self.n_rounds, seeds[2]
+        self._keep(
+            synthesizer,
+            learn_rejection(real, encoded.weight, draw, classifier, self.n_rounds, seeds[2]),
         )
-        some = draw(Rejection(), _ROWS_TO_COUNT, seeds[3])
-        self._keep(synthesizer, rejection, float(rejection.probability(some).mean()))
         return self
 
     def sample(self, n_samples: int | None = None, *, random_state: Any = None) -> Any:
@@ -395,19 +434,26 @@ class RejectionSynthesizer(VersionedMixin, BaseEstimator):
         own = self.random_state
         return self._synthesizer().random_state if own is None else own
 
-    def _classifier(self, seed: int) -> Any:
+    def _classifier(self, seed: int, is_weighted: bool) -> Any:
+        """Return the classifier, not fitted, with a seed wherever it has none."""
         if self.classifier is None:
             return HistGradientBoostingClassifier(**_TREES, random_state=seed)
         classifier = clone(self.classifier)
-        if "random_state" in classifier.get_params() and classifier.random_state is None:
-            classifier.set_params(random_state=seed)
-        return classifier
+        if is_weighted and not has_fit_parameter(classifier, "sample_weight"):
+            raise ValueError(
+                f"The classifier {classifier!r} takes no sample_weight in `fit`. Choose another "
+                "classifier, or leave the weights out."
+            )
+        unset = [
+            name
+            for name, value in classifier.get_params().items()
+            if value is None and (name == "random_state" or name.endswith("__random_state"))
+        ]
+        return classifier.set_params(**dict.fromkeys(unset, seed))
 
-    def _keep(
-        self, synthesizer: TVAESynthesizer, rejection: Rejection, acceptance_rate: float
-    ) -> None:
+    def _keep(self, synthesizer: TVAESynthesizer, rejection: Rejection) -> None:
         """Set the fitted attributes, last and all at once, so that a failed fit leaves none."""
-        self.synthesizer_, self.acceptance_rate_ = synthesizer, acceptance_rate
+        self.synthesizer_, self.acceptance_rate_ = synthesizer, rejection.rate
         self.classifiers_, self._bound = list(rejection.classifiers), rejection.bound
         self.n_features_in_ = synthesizer.n_features_in_
         if hasattr(synthesizer, "feature_names_in_"):
@@ -423,6 +469,17 @@ class RejectionSynthesizer(VersionedMixin, BaseEstimator):
         return tags
 
 
+def _refuse_modes(synthesizer: TVAESynthesizer) -> None:
+    """Raise ValueError if numbers get codes of which decoding keeps only a part."""
+    for name, value in synthesizer.get_params().items():
+        if isinstance(value, ModeCodec) or (isinstance(value, str) and value == "modes"):
+            raise ValueError(
+                f"The synthesizer has {name}={value!r}, but the codes of a ModeCodec differ "
+                "between rows that are decoded to the same numbers: a classifier would recognise "
+                "draws by them. Use QuantileCodec, which is the default."
+            )
+
+
 def _accepted(
     synthesizer: TVAESynthesizer, rejection: Rejection, n_rows: int, seed: int
 ) -> Iterator[tuple[list[np.ndarray], np.ndarray]]:
@@ -435,7 +492,8 @@ def _accepted(
         See `ordered_codes`.
     """
     fitted, random = synthesizer.encoder_.fitted, np.random.default_rng(seed)
-    generator = synthesizer._generator(seed, n_rows)
+    # The device is that of many rows however few are wanted, as these are the first of many.
+    generator = synthesizer._generator(seed, _ROWS_TO_COUNT)
     for heads, n_drawn in _generation.draw_codes(synthesizer.vae_, generator):
         codes = ordered_codes(fitted, heads, n_drawn)
         is_accepted = random.random(n_drawn) < rejection.probability(codes)

@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 import torch
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
-from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
 from sklearn.exceptions import NotFittedError
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
@@ -15,7 +15,13 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from sktvae import DifferentialPrivacy, KeyCodec, RejectionSynthesizer, TableEncoder
+from sktvae import (
+    DifferentialPrivacy,
+    KeyCodec,
+    ModeCodec,
+    RejectionSynthesizer,
+    TableEncoder,
+)
 from sktvae._rejection import Rejection, learn_rejection
 from sktvae.metrics import make_synthesis_scorer
 from tests.conftest import people, small
@@ -23,7 +29,9 @@ from tests.conftest import people, small
 
 def quick(**params):
     """An estimator that fits in a moment, and keeps a classifier for nearly every table."""
-    few = HistGradientBoostingClassifier(max_iter=30, max_leaf_nodes=12, min_samples_leaf=50)
+    few = HistGradientBoostingClassifier(
+        max_iter=30, max_leaf_nodes=12, min_samples_leaf=50, early_stopping=False
+    )
     defaults = {"synthesizer": small(), "classifier": few, "random_state": 0}
     return RejectionSynthesizer(**(defaults | params))
 
@@ -50,14 +58,18 @@ def fitted():
 
 
 class Odds(ClassifierMixin, BaseEstimator):
-    """Knows that the odds of a number x in [0, 1] are 2 x."""
+    """Knows that the odds of a number x in [0, 1] are 2 x, or proportional to another power."""
+
+    def __init__(self, power=1):
+        self.power = power
 
     def fit(self, X, y):
         self.classes_ = np.array([0, 1])
         return self
 
     def predict_proba(self, X):
-        p = 2 * X[:, 0] / (1 + 2 * X[:, 0])
+        odds = 2 * X[:, 0] ** self.power
+        p = odds / (1 + odds)
         return np.stack([1 - p, p], axis=1)
 
 
@@ -68,7 +80,7 @@ def test_rows_that_are_accepted_follow_the_density_that_the_odds_describe():
     """Uniform numbers become those of the density 2 x, of which the mean is 2 / 3."""
     rng = np.random.default_rng(0)
     x = rng.random((200_000, 1))
-    rejection = Rejection().and_then(Odds().fit(None, None), x)
+    rejection = Rejection().and_then(Odds().fit(None, None), x, x)
     kept = x[rng.random(len(x)) < rejection.probability(x), 0]
     assert kept.mean() == pytest.approx(2 / 3, abs=0.004)
     np.testing.assert_allclose(
@@ -79,8 +91,9 @@ def test_rows_that_are_accepted_follow_the_density_that_the_odds_describe():
 
 def test_odds_of_several_classifiers_are_multiplied():
     x = np.random.default_rng(0).random((200_000, 1))
-    once = Rejection().and_then(Odds().fit(None, None), x)
-    twice = once.and_then(Odds().fit(None, None), x)
+    once = Rejection().and_then(Odds().fit(None, None), x, x)
+    accepted = x[np.random.default_rng(1).random(len(x)) < once.probability(x)]
+    twice = once.and_then(Odds().fit(None, None), accepted, x)
     np.testing.assert_allclose(twice.log_odds(x), 2 * once.log_odds(x))
     p = twice.probability(x)
     assert (p * x[:, 0]).sum() / p.sum() == pytest.approx(3 / 4, abs=0.004)  # the density 3 x^2
@@ -88,9 +101,20 @@ def test_odds_of_several_classifiers_are_multiplied():
 
 def test_only_one_draw_in_200_has_odds_beyond_the_bound():
     x = np.random.default_rng(0).random((10_000, 1))
-    rejection = Rejection().and_then(Odds().fit(None, None), x)
+    rejection = Rejection().and_then(Odds().fit(None, None), x, x)
     assert (rejection.log_odds(x) > rejection.bound).mean() == pytest.approx(0.005, abs=0.001)
-    assert (Rejection().probability(x) == 1).all()
+    assert rejection.rate == pytest.approx(0.5, abs=0.02)
+    assert (Rejection().probability(x) == 1).all() and Rejection().rate == 1
+
+
+def test_one_draw_in_20_is_accepted_at_least():
+    """Of uniform numbers, this classifier alone would accept one in a hundred."""
+    x = np.linspace(0, 1, 100_000)[:, None]
+    sure = Odds(power=200).fit(None, None)
+    rejection = Rejection().and_then(sure, x, x)
+    assert rejection.rate == pytest.approx(0.05, rel=0.01)
+    assert rejection.probability(x).mean() == pytest.approx(0.05, rel=0.01)
+    assert (np.diff(rejection.probability(x)) >= 0).all()
 
 
 # What classifiers learn
@@ -111,16 +135,17 @@ def normal_draws(center=0.0):
 
 def learned(real, weight=None, n_rounds=2, **trees):
     trees = {"max_iter": 100, "max_leaf_nodes": 6, "min_samples_leaf": 100} | trees
+    trees |= {"random_state": 0, "early_stopping": False}
     classifier = HistGradientBoostingClassifier(**trees)
     return learn_rejection(real, weight, normal_draws(), classifier, n_rounds, seed=0)
 
 
 def test_a_shifted_distribution_is_found():
-    real = np.random.default_rng(1).normal(0.5, 1, (10_000, 1))
-    rejection = learned(real)
-    rows = normal_draws()(rejection, 20_000, 1)
+    # In ascending order: rows are shuffled before some are held out.
+    real = np.sort(np.random.default_rng(1).normal(0.5, 1, (10_000, 1)), axis=0)
+    rows = normal_draws()(learned(real), 20_000, 1)
     # A little less, as odds are cut, and as trees are shrunk towards no difference.
-    assert 0.9 < rows.mean() / real.mean() < 1.02 and rows.std() == pytest.approx(1, abs=0.04)
+    assert 0.85 < rows.mean() / real.mean() < 1.05 and rows.std() == pytest.approx(1, abs=0.04)
 
 
 def test_no_classifier_is_kept_where_there_is_nothing_to_tell():
@@ -136,6 +161,30 @@ def test_weights_count():
     weight = np.where(real[:, 0] > 0, 1.5, 0.5)  # three quarters are positive
     rows = normal_draws()(learned(real, weight), 20_000, 1)
     assert (rows > 0).mean() == pytest.approx(0.75, abs=0.02)
+
+
+class Recorder(ClassifierMixin, BaseEstimator):
+    """A classifier that tells nothing apart; `seen` holds the sizes of what it was given."""
+
+    seen = []
+
+    def fit(self, X, y):
+        Recorder.seen.append((int((y == 1).sum()), int((y == 0).sum()), X.shape[1]))
+        self.classes_ = np.array([0, 1])
+        return self
+
+    def predict_proba(self, X):
+        return np.full((len(X), 2), 0.5)
+
+
+@pytest.mark.parametrize(("name", "limit"), [("_MOST_ROWS", 500), ("_MOST_NUMBERS", 500 * 5 * 3)])
+def test_large_tables_are_learned_from_some_of_their_rows(monkeypatch, name, limit):
+    monkeypatch.setattr(f"sktvae._rejection.{name}", limit)
+    Recorder.seen.clear()
+    draw = lambda rejection, n_rows, seed: np.zeros((n_rows, 3))
+    rejection = learn_rejection(np.zeros((2000, 3)), None, draw, Recorder(), 2, 0)
+    assert Recorder.seen == [(450, 1800, 3)]  # a tenth is held out, and there is no second round
+    assert rejection.classifiers == ()
 
 
 def test_few_rows_and_no_columns_are_left_as_they_are():
@@ -241,6 +290,24 @@ def test_rows_of_weight_zero_are_not_learned():
     assert (model.sample(500)["a"] == 0).all()
 
 
+def test_classifiers_get_the_weights():
+    """Without them, they would take the draws of rows of large weight for synthetic."""
+    X = curve(2000)
+    weight = np.where(X["first"] > 0, 1.8, 0.2)
+    model = quick(n_rounds=2, synthesizer=small(epochs=8)).fit(X, sample_weight=weight)
+    assert model.classifiers_
+    rows = model.sample(5000)
+    assert (rows["first"] > 0).mean() == pytest.approx(0.9, abs=0.03)
+
+
+def test_all_randomness_is_that_of_the_seed():
+    classifier = make_pipeline(SimpleImputer(), RandomForestClassifier(10, max_depth=4))
+    samples = [quick(classifier=classifier).fit(curve(800)).sample(30) for _ in range(2)]
+    pd.testing.assert_frame_equal(*samples)
+    other = quick(classifier=classifier, random_state=1).fit(curve(800))
+    assert not other.sample(30).equals(samples[0])
+
+
 def test_any_classifier_that_gives_probabilities():
     X = people(1000)
     X.loc[::5, "weight"] = np.nan
@@ -299,16 +366,28 @@ def test_grid_search():
         ),
         (quick(), [curve(100), curve(100)], "read piece by piece. Load the table"),
         (quick(n_rounds=-1), curve(100), "'n_rounds' parameter"),
+        (RejectionSynthesizer(small(numerical="modes")), curve(100), "numerical='modes'"),
+        (
+            RejectionSynthesizer(small(encoder=TableEncoder([("m", ModeCodec(), ["first"])]))),
+            curve(100),
+            "encoder__m=ModeCodec",
+        ),
         (quick(classifier="trees"), curve(100), "'classifier' parameter"),
         (quick(synthesizer=small(epochs=0)), curve(100), "'epochs' parameter"),
     ],
-    ids=["privacy", "pieces", "rounds", "classifier", "synthesizer"],
+    ids=["privacy", "pieces", "rounds", "modes", "codec", "classifier", "synthesizer"],
 )
 def test_what_cannot_be_fitted_leaves_the_estimator_as_it_was(model, X, message):
     model = clone(model)
     with pytest.raises(ValueError, match=message):
         model.fit(X)
     assert not hasattr(model, "synthesizer_")
+
+
+def test_weights_need_a_classifier_that_takes_them():
+    model = quick(classifier=make_pipeline(SimpleImputer(), LogisticRegression()))
+    with pytest.raises(ValueError, match="takes no sample_weight"):
+        model.fit(curve(100), sample_weight=np.ones(100))
 
 
 def test_a_failed_fit_keeps_the_last_one(fitted):

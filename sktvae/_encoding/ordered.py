@@ -14,8 +14,8 @@ def ordered_codes(fitted: FittedTable, heads: list[np.ndarray], n_samples: int) 
     """Return one number per column, which orders numbers and tells categories apart.
 
     Rows that decode to the same table have the same numbers, although ties allow that they have
-    other codes: those of tied columns follow from the numbers that they decode to. No number tells
-    more of a value than its bin.
+    other codes: those of tied columns follow from the numbers that they decode to. None of them
+    tells more of a value than its bin. This does not hold for columns of a `ModeCodec`.
 
     Parameters
     ----------

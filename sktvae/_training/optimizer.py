@@ -15,8 +15,9 @@ from torch.optim.adam import adam
 # last fifth of all steps. Polynomial-decay averaging, Shamir & Zhang (ICML 2013), equation 4 with
 # eta = 4.
 _ETA = 4
-# Steps before gradients are clipped, and steps over which their mean length is taken.
-_UNCLIPPED, _RECENT = 20, 100
+# Steps before gradients are clipped, and steps over which their mean length is taken. In it, a
+# length counts as at most so many times the mean: it must follow lengths that stay, and no others.
+_UNCLIPPED, _RECENT, _MOST_COUNTED = 20, 100, 10
 
 
 class FlatWeights:
@@ -178,8 +179,8 @@ class Adam:
     l2scale : float
         L2 penalty, added to the gradient.
     clip : float
-        A gradient is at most so many times as long as those of about the last hundred steps were
-        on average, after clipping; 0 for any length. It is clipped before the penalty is added.
+        A gradient is shortened to at most so many times the running mean length of gradients, over
+        about a hundred steps; 0 for any length. It is clipped before the penalty is added.
     """
 
     def __init__(
@@ -215,17 +216,17 @@ class Adam:
         )
 
     def _clip_(self, gradient: Tensor) -> None:
-        """Shorten a gradient that is much longer than those before it.
+        """Shorten a gradient that is longer than those before it.
 
         Nothing is read from the device, so that steps can be recorded.
         """
-        n_steps, length = self._n_steps[0], torch.linalg.vector_norm(gradient)
-        is_any = (n_steps < _UNCLIPPED) | (self._length == 0)
-        longest = torch.where(is_any, torch.inf, self._clip * self._length)
-        gradient.mul_((longest / length).clamp(max=1))
-        # of the first steps the mean, from then on a running mean
-        share = 1 / (n_steps + 1).clamp(max=_RECENT)
-        self._length.lerp_(torch.minimum(length, longest), share)
+        n_steps, length, mean = self._n_steps[0], torch.linalg.vector_norm(gradient), self._length
+        is_any = (n_steps < _UNCLIPPED) | (mean == 0)
+        gradient.mul_(torch.where(is_any, 1, self._clip * mean / length).clamp(max=1))
+        # Of the first steps it is the mean, and from then on a running mean.
+        counted = torch.minimum(length, torch.where(is_any, torch.inf, _MOST_COUNTED * mean))
+        counted = torch.where(torch.isfinite(counted), counted, mean)
+        mean.lerp_(counted, 1 / (n_steps + 1).clamp(max=_RECENT))
 
     def state(self) -> dict[str, Any]:
         """The running means of gradients, of their squares and lengths, in plain numbers."""
@@ -238,7 +239,7 @@ class Adam:
         _fill_start(self._means[0], state["means"])
         _fill_start(self._squares[0], state["squares"])
         self._n_steps[0].fill_(state["n_steps"])
-        self._length.fill_(state["length"])
+        self._length.fill_(state.get("length", 0.0))
 
 
 def _array(numbers: Tensor) -> np.ndarray:

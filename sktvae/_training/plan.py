@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 
 # In steps: an epoch of a small table has only a few.
 LEAST_PATIENCE = 100
-# Longest gradient, relative to the mean of recent ones: now and then one is a hundred times as long
-# as usual, and a step along it undoes what a tenth of the training has learned.
+# Longest gradient, relative to the mean of recent ones. It shortens a few per cent of the gradients
+# by a little, and now and then one that is a hundred times as long as usual: a step along it undoes
+# much of what has been learned.
 CLIP = 1.4
 # Weight of the readout: the posterior means become features, and the bound stays.
 READOUT = 1.0

@@ -46,7 +46,7 @@ def test_categories_are_told_apart():
         assert len(pairs) == X[name].nunique() == pairs["code"].nunique()
 
 
-def test_no_number_tells_more_than_a_bin():
+def test_none_tells_more_than_a_bin():
     """A threshold between two of them is never the value of a row."""
     X = people(1000)
     codes = codes_of(TableEncoder().fit(X), X)

@@ -130,6 +130,7 @@ def few_rehearsals(monkeypatch):
     "settings",
     [
         {"weighted": True},
+        {"clip": 0.8},
         {"smooth": True, "average": False, "random_orders": 0.0, "readout": 0.0, "dropout": 0.0},
     ],
 )
