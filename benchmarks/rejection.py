@@ -48,7 +48,8 @@ def attacks(model, train, test):
     from sktvae._encoding.ordered import ordered_codes
     from sktvae._rejection import Rejection
 
-    encoder, rejection = model.synthesizer_.encoder_, Rejection(tuple(model.classifiers_))
+    encoder = model.synthesizer_.encoder_
+    rejection = Rejection(tuple(model.classifiers_), model._slopes)
 
     def odds(X):
         encoded = encoder.encode(X)

@@ -15,7 +15,14 @@ PAGES = [*ROOT.glob("*.md"), *sorted((ROOT / "docs").glob("*.md"))]
 # In CONTRIBUTING.md the blocks are parts of an answer; the other two have tests of their own.
 ELSEWHERE = {"CONTRIBUTING.md", "README.md", "command_line.md"}
 WITH_PYTHON = [p for p in PAGES if p.name not in ELSEWHERE and "```python" in p.read_text()]
-SLOW = {"conditions.md", "imputation.md", "oversampling.md", "anomalies.md", "quality.md"}
+SLOW = {
+    "conditions.md",
+    "imputation.md",
+    "oversampling.md",
+    "anomalies.md",
+    "quality.md",
+    "rejection.md",
+}
 
 
 def name(page):

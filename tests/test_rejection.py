@@ -6,6 +6,7 @@ import pandas as pd
 import polars as pl
 import pytest
 import torch
+from scipy.special import expit
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
 from sklearn.exceptions import NotFittedError
@@ -22,7 +23,7 @@ from sktvae import (
     RejectionSynthesizer,
     TableEncoder,
 )
-from sktvae._rejection import Rejection, learn_rejection
+from sktvae._rejection import Rejection, _slope, learn_rejection
 from sktvae.metrics import make_synthesis_scorer
 from tests.conftest import people, small
 
@@ -80,7 +81,7 @@ def test_rows_that_are_accepted_follow_the_density_that_the_odds_describe():
     """Uniform numbers become those of the density 2 x, of which the mean is 2 / 3."""
     rng = np.random.default_rng(0)
     x = rng.random((200_000, 1))
-    rejection = Rejection().and_then(Odds().fit(None, None), x, x)
+    rejection = Rejection().and_then(Odds().fit(None, None), 1.0, x, x)
     kept = x[rng.random(len(x)) < rejection.probability(x), 0]
     assert kept.mean() == pytest.approx(2 / 3, abs=0.004)
     np.testing.assert_allclose(
@@ -91,9 +92,9 @@ def test_rows_that_are_accepted_follow_the_density_that_the_odds_describe():
 
 def test_odds_of_several_classifiers_are_multiplied():
     x = np.random.default_rng(0).random((200_000, 1))
-    once = Rejection().and_then(Odds().fit(None, None), x, x)
+    once = Rejection().and_then(Odds().fit(None, None), 1.0, x, x)
     accepted = x[np.random.default_rng(1).random(len(x)) < once.probability(x)]
-    twice = once.and_then(Odds().fit(None, None), accepted, x)
+    twice = once.and_then(Odds().fit(None, None), 1.0, accepted, x)
     np.testing.assert_allclose(twice.log_odds(x), 2 * once.log_odds(x))
     p = twice.probability(x)
     assert (p * x[:, 0]).sum() / p.sum() == pytest.approx(3 / 4, abs=0.004)  # the density 3 x^2
@@ -101,7 +102,7 @@ def test_odds_of_several_classifiers_are_multiplied():
 
 def test_only_one_draw_in_200_has_odds_beyond_the_bound():
     x = np.random.default_rng(0).random((10_000, 1))
-    rejection = Rejection().and_then(Odds().fit(None, None), x, x)
+    rejection = Rejection().and_then(Odds().fit(None, None), 1.0, x, x)
     assert (rejection.log_odds(x) > rejection.bound).mean() == pytest.approx(0.005, abs=0.001)
     assert rejection.rate == pytest.approx(0.5, abs=0.02)
     assert (Rejection().probability(x) == 1).all() and Rejection().rate == 1
@@ -111,10 +112,33 @@ def test_one_draw_in_20_is_accepted_at_least():
     """Of uniform numbers, this classifier alone would accept one in a hundred."""
     x = np.linspace(0, 1, 100_000)[:, None]
     sure = Odds(power=200).fit(None, None)
-    rejection = Rejection().and_then(sure, x, x)
+    rejection = Rejection().and_then(sure, 1.0, x, x)
     assert rejection.rate == pytest.approx(0.05, rel=0.01)
     assert rejection.probability(x).mean() == pytest.approx(0.05, rel=0.01)
     assert (np.diff(rejection.probability(x)) >= 0).all()
+
+
+def test_log_odds_are_multiplied_by_the_slope():
+    x = np.random.default_rng(0).random((200_000, 1))
+    rejection = Rejection().and_then(Odds().fit(None, None), 0.5, x, x)
+    p = rejection.probability(x)
+    assert (p * x[:, 0]).sum() / p.sum() == pytest.approx(3 / 5, abs=0.004)  # density of x^0.5
+
+
+@pytest.mark.parametrize("slope", [0.0, 0.4, 1.0, 1.5])
+@pytest.mark.parametrize("is_weighted", [False, True])
+def test_the_slope_of_odds_is_found(slope, is_weighted):
+    rng = np.random.default_rng(0)
+    log_odds = rng.normal(-1, 1, 40_000)
+    is_real = (rng.random(40_000) < expit(slope * log_odds - 1)).astype(float)
+    weight = np.where(is_real == 1, 3.0, 1.0) if is_weighted else None
+    found, error = _slope(log_odds, is_real, weight)
+    assert found == pytest.approx(slope, abs=4 * error + 0.01) and 0.005 < error < 0.03
+
+
+def test_odds_that_are_all_the_same_have_no_slope():
+    slope, error = _slope(np.full(100, 0.3), np.repeat([1.0, 0.0], 50), None)
+    assert slope <= 2 * error and np.isfinite(slope)
 
 
 # What classifiers learn
@@ -160,7 +184,7 @@ def test_weights_count():
     real = rng.normal(0, 1, (10_000, 1))
     weight = np.where(real[:, 0] > 0, 1.5, 0.5)  # three quarters are positive
     rows = normal_draws()(learned(real, weight), 20_000, 1)
-    assert (rows > 0).mean() == pytest.approx(0.75, abs=0.02)
+    assert (rows > 0).mean() == pytest.approx(0.75, abs=0.04)
 
 
 class Recorder(ClassifierMixin, BaseEstimator):
@@ -213,7 +237,7 @@ def test_the_share_of_accepted_rows_is_as_it_says(fitted):
 
     synthesizer = fitted.synthesizer_
     heads, n_rows = next(draw_codes(synthesizer.vae_, synthesizer._generator(5, 1)))
-    rejection = Rejection(tuple(fitted.classifiers_), fitted._bound)
+    rejection = Rejection(tuple(fitted.classifiers_), fitted._slopes, fitted._bound)
     codes = ordered_codes(synthesizer.encoder_.fitted, heads, n_rows)
     rate = rejection.probability(codes).mean()
     assert rate == pytest.approx(fitted.acceptance_rate_, abs=0.05)
