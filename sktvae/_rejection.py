@@ -154,14 +154,15 @@ def learn_rejection(
             np.repeat([1, 0], [len(real) - n_out, n_drawn]),
             **({} if of_rows is None else {"sample_weight": of_rows}),
         )
-        slope, error = _slope(
+        held_out = (
             _log_odds(fitted, np.concatenate([real[:n_out], drawn[:n_drawn_out]])),
             np.repeat([1.0, 0.0], [n_out, n_drawn_out]),
             _weights(weight, slice(None, n_out), n_drawn_out),
         )
-        if slope <= 2 * error:
+        if not _tells_apart(*held_out):
             break
-        rejection = rejection.and_then(fitted, min(slope, 1.0), drawn, any_drawn)
+        slope = min(_slope(*held_out), 1.0)
+        rejection = rejection.and_then(fitted, slope, drawn, any_drawn)
         if rejection.rate <= 1.01 * _LEAST_ACCEPTANCE:
             break
     return rejection
@@ -188,10 +189,20 @@ def _weights(weight: np.ndarray | None, rows: slice, n_drawn: int) -> np.ndarray
     return np.concatenate([weight[rows] / weight.mean(), np.ones(n_drawn)])
 
 
-def _slope(
-    log_odds: np.ndarray, is_real: np.ndarray, weight: np.ndarray | None
-) -> tuple[float, float]:
-    """Return the slope of a logistic regression on the log-odds of a classifier, and its error.
+def _tells_apart(log_odds: np.ndarray, is_real: np.ndarray, weight: np.ndarray | None) -> bool:
+    """Whether odds are larger for real rows by more than two standard errors.
+
+    This is the score test of the slope of `_slope`, which does not fail if all rows are told apart.
+    """
+    products = (is_real - np.average(is_real, weights=weight)) * (
+        log_odds - np.average(log_odds, weights=weight)
+    )
+    products = products if weight is None else products * weight
+    return bool(products.sum() > 2 * np.sqrt((products**2).sum()))
+
+
+def _slope(log_odds: np.ndarray, is_real: np.ndarray, weight: np.ndarray | None) -> float:
+    """Return the slope of a logistic regression on the log-odds of a classifier.
 
     It is found by Newton's method. The slope is 1 if the odds are calibrated, less if they are
     too far from even, and 0 if they tell nothing (Platt 1999).
@@ -203,7 +214,7 @@ def _slope(
         p = expit(inputs @ coefficients)
         curvature = (inputs.T * (weight * p * (1 - p))) @ inputs + _LEAST_CURVATURE * np.eye(2)
         coefficients += np.linalg.solve(curvature, inputs.T @ (weight * (is_real - p)))
-    return float(coefficients[1]), float(np.sqrt(np.linalg.inv(curvature)[1, 1]))
+    return float(coefficients[1])
 
 
 def _log_odds(classifier: Any, codes: np.ndarray) -> np.ndarray:

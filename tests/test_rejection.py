@@ -23,7 +23,7 @@ from sktvae import (
     RejectionSynthesizer,
     TableEncoder,
 )
-from sktvae._rejection import Rejection, _slope, learn_rejection
+from sktvae._rejection import Rejection, _slope, _tells_apart, learn_rejection
 from sktvae.metrics import make_synthesis_scorer
 from tests.conftest import people, small
 
@@ -132,13 +132,25 @@ def test_the_slope_of_odds_is_found(slope, is_weighted):
     log_odds = rng.normal(-1, 1, 40_000)
     is_real = (rng.random(40_000) < expit(slope * log_odds - 1)).astype(float)
     weight = np.where(is_real == 1, 3.0, 1.0) if is_weighted else None
-    found, error = _slope(log_odds, is_real, weight)
-    assert found == pytest.approx(slope, abs=4 * error + 0.01) and 0.005 < error < 0.03
+    assert _slope(log_odds, is_real, weight) == pytest.approx(slope, abs=0.05)
+    assert _tells_apart(log_odds, is_real, weight) == (slope > 0)
 
 
-def test_odds_that_are_all_the_same_have_no_slope():
-    slope, error = _slope(np.full(100, 0.3), np.repeat([1.0, 0.0], 50), None)
-    assert slope <= 2 * error and np.isfinite(slope)
+def test_chance_is_taken_for_knowledge_in_one_of_forty_cases():
+    rng = np.random.default_rng(0)
+    is_real = np.repeat([1.0, 0.0], [100, 400])
+    weight = np.where(rng.random(500) < 0.5, 0.2, 1.8)
+    told = [_tells_apart(rng.standard_t(5, 500), is_real, weight) for _ in range(2000)]
+    assert 0.015 < np.mean(told) < 0.035
+
+
+@pytest.mark.parametrize("size", [0.01, 9.0])
+def test_rows_that_are_all_told_apart(size):
+    is_real = np.repeat([1.0, 0.0], [100, 400])
+    log_odds = np.where(is_real == 1, size, -size)
+    assert _tells_apart(log_odds, is_real, None) and _slope(log_odds, is_real, None) > 1
+    assert not _tells_apart(-log_odds, is_real, None)
+    assert not _tells_apart(np.full(500, size), is_real, None)
 
 
 # What classifiers learn
@@ -170,6 +182,15 @@ def test_a_shifted_distribution_is_found():
     rows = normal_draws()(learned(real), 20_000, 1)
     # A little less, as odds are cut, and as trees are shrunk towards no difference.
     assert 0.85 < rows.mean() / real.mean() < 1.05 and rows.std() == pytest.approx(1, abs=0.04)
+
+
+def test_a_model_that_is_all_wrong_is_corrected_as_far_as_it_goes():
+    """Draws that never resemble real rows, but for a few."""
+    real = np.random.default_rng(1).normal(4, 1, (5000, 1))
+    rejection = learned(real)
+    assert rejection.classifiers
+    assert rejection.rate == pytest.approx(0.05, rel=0.01)
+    assert normal_draws()(rejection, 5000, 1).mean() > 1.2
 
 
 def test_no_classifier_is_kept_where_there_is_nothing_to_tell():
