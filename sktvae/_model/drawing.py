@@ -16,6 +16,9 @@ from sktvae._model.decoder import Decoder, Walk
 from sktvae._model.layout import Batch, row_blocks
 from sktvae._model.likelihoods import draw_code, draw_value, uniforms
 
+# Of frequencies that biases are shifted to: the most rounds, and the error that needs no more.
+_MOST_ROUNDS, _SHIFT_TOL = 30, 1e-3
+
 
 @torch.no_grad()
 def draw(
@@ -126,7 +129,8 @@ def shift_to_frequency(
     """What to add to logits so that the mean of their softmax is a given frequency.
 
     Each round of iterative proportional fitting adds the logarithm of the ratio of the two; adding
-    `least` to both keeps it finite.
+    `least` to both keeps it finite. There are more rounds than `rounds` while a frequency is off by
+    more than 0.001, which happens if most rows have a category that is nearly certain.
 
     Parameters
     ----------
@@ -140,9 +144,12 @@ def shift_to_frequency(
     shift : tensor of shape (n,)
     """
     shift = torch.zeros_like(frequency)
-    for _ in range(rounds):
+    for i in range(_MOST_ROUNDS):
         total = torch.zeros_like(frequency)
         for rows in row_blocks(len(logits)):
             total += torch.softmax(logits[rows] + shift, dim=1).sum(0)
-        shift += ratio_shift(frequency, total / len(logits), least)
+        mean = total / len(logits)
+        if i >= rounds and float((frequency - mean).abs().max()) <= _SHIFT_TOL:
+            break
+        shift += ratio_shift(frequency, mean, least)
     return shift
