@@ -134,11 +134,14 @@ def decode_tables(
     for heads, n_rows in pieces:
         waiting.append(heads)
         n_waiting += n_rows
-        while n_waiting >= batch_size:
+        n_whole = n_waiting - n_waiting % batch_size
+        if n_whole:
             joined = [np.concatenate(parts) for parts in zip(*waiting, strict=True)]
-            yield decode_table(encoder, [head[:batch_size] for head in joined], batch_size, first)
-            waiting = [[head[batch_size:] for head in joined]]
-            first, n_waiting = first + batch_size, n_waiting - batch_size
+            for rows in row_blocks(n_whole, batch_size):
+                own = [head[rows] for head in joined]
+                yield decode_table(encoder, own, batch_size, first + rows.start)
+            waiting = [[head[n_whole:] for head in joined]]
+            first, n_waiting = first + n_whole, n_waiting - n_whole
     if n_waiting or not first:
         waiting = waiting or [[np.empty(0) for _ in encoder.heads_]]
         joined = [np.concatenate(parts) for parts in zip(*waiting, strict=True)]
